@@ -1,0 +1,76 @@
+"""Every error that a user can see: what went wrong, where, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AfbenchError(Exception):
+    """An expected failure, shown as one line.
+
+    Args:
+        what: what went wrong, in one clause.
+        where: the file and field, or the object, it went wrong in.
+        fix: what the user can do.
+    """
+
+    def __init__(self, what: str, *, where: str | None = None, fix: str | None = None) -> None:
+        self.what, self.where, self.fix = what, where, fix
+        super().__init__(what)
+
+    def __str__(self) -> str:
+        line = self.what
+        if self.where:
+            line += f" ({self.where})"
+        if self.fix:
+            line += f"; {self.fix}"
+        return " ".join(line.split())
+
+
+class ManifestError(AfbenchError):
+    """A manifest or data file of a plug-in is malformed."""
+
+
+class DuplicateNameError(AfbenchError):
+    """Two plug-ins of one kind carry the same name."""
+
+
+class DigestMismatchError(AfbenchError):
+    """Weights on disk are not the ones that the manifest pins."""
+
+
+class TierError(AfbenchError):
+    """A detector asked its handle for more than its access tier allows."""
+
+
+class BudgetError(AfbenchError):
+    """A detector spent more than its budget."""
+
+
+class DetectorError(AfbenchError):
+    """A detector broke its contract; its scores are void."""
+
+
+class NotEnoughCasesError(AfbenchError):
+    """There are too few cases of a class to go on."""
+
+
+class StorageError(AfbenchError):
+    """A file could not be written or read back."""
+
+
+class UnknownNameError(AfbenchError):
+    """No plug-in (or option value) of that name; the nearest ones are suggested."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        if near:
+            fix = "did you mean " + " or ".join(f"'{match}'" for match in near) + "?"
+        elif known:
+            fix = f"known: {', '.join(known[:12])}" + (", ..." if len(known) > 12 else "")
+        else:
+            fix = "none is installed"
+        self.name, self.near = name, near
+        super().__init__(f"unknown {kind} '{name}'", fix=fix)
