@@ -1,0 +1,120 @@
+"""Fits and scores one detector on one fold, with thresholds set on fit organisms only."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afbench.cases.assembly import CaseSet
+from afbench.cases.handle import Budget, Handle
+from afbench.detection.detector import Detector
+from afbench.detection.guard import checked_scores, guarded
+from afbench.errors import NotEnoughCasesError
+
+# Families inside the fit side that are held out in turn to set thresholds: more cost more fits.
+MAX_CALIBRATION_FOLDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class FoldScores:
+    """What a detector said of one fold.
+
+    Attributes:
+        scores: of the test cases, float64 [n].
+        held_out_scores, held_out_labels: of fit cases, each by a detector that had not seen its
+            recipe family; thresholds and calibration come from these.
+        chosen: what the detector chose in its fit.
+        seconds: wall-clock time of fits and scores.
+    """
+
+    scores: NDArray[np.float64]
+    held_out_scores: NDArray[np.float64]
+    held_out_labels: NDArray[np.bool_]
+    chosen: dict[str, str | float | int]
+    spent: Budget
+    seconds: float
+    fits: int = field(default=1)
+
+
+def run_fold(
+    name: str,
+    make: Callable[[], Detector],
+    seconds: float,
+    fit: CaseSet,
+    test: CaseSet,
+    families: Mapping[str, str],
+    handles: Mapping[str, Handle],
+) -> FoldScores:
+    """Fit on one side, score the other.
+
+    Args:
+        name: the detector's, for messages.
+        make: makes a fresh detector.
+        seconds: time limit of each call.
+        fit: cases with labels faking or sincere only.
+        test: cases to score; their labels are not looked at.
+        families: recipe family of each organism.
+        handles: the handles behind the cases, whose spending is summed.
+
+    Raises:
+        DetectorError: the detector broke its contract.
+        NotEnoughCasesError: the fit side lacks a class.
+    """
+    labels = fit.labels
+    if labels.all() or not labels.any():
+        missing = "sincere" if labels.all() else "faking"
+        raise NotEnoughCasesError(
+            f"the fit side has no {missing} case", fix="add organisms or scenarios"
+        )
+    started = time.perf_counter()
+    held_scores: list[NDArray[np.float64]] = []
+    held_labels: list[NDArray[np.bool_]] = []
+    fits = 1
+    for rest, held in _calibration_sides(fit, families):
+        _, part = _fit_and_score(name, make, seconds, rest, held)
+        held_scores.append(part)
+        held_labels.append(held.labels)
+        fits += 1
+    detector, scores = _fit_and_score(name, make, seconds, fit, test)
+    chosen = guarded(name, "explain", seconds, detector.explain)
+    spent = Budget()
+    for handle in handles.values():
+        spent.add(handle.spent)
+    return FoldScores(
+        scores=scores,
+        held_out_scores=np.concatenate(held_scores) if held_scores else np.empty(0),
+        held_out_labels=np.concatenate(held_labels) if held_labels else np.empty(0, np.bool_),
+        chosen=chosen,
+        spent=spent,
+        seconds=time.perf_counter() - started,
+        fits=fits,
+    )
+
+
+def _fit_and_score(
+    name: str, make: Callable[[], Detector], seconds: float, fit: CaseSet, test: CaseSet
+) -> tuple[Detector, NDArray[np.float64]]:
+    detector = make()
+    labels = fit.labels
+    # A detector gets a copy, so that it cannot change the labels of the next one.
+    guarded(name, "fit", seconds, lambda: detector.fit(fit.cases, labels.copy()))
+    scores = guarded(name, "score", seconds, lambda: detector.score(test.cases))
+    return detector, checked_scores(name, scores, len(test))
+
+
+def _calibration_sides(
+    fit: CaseSet, families: Mapping[str, str]
+) -> Iterator[tuple[CaseSet, CaseSet]]:
+    """Hold out recipe families of the fit side in turn, as the test family is held out."""
+    present = sorted({families[row.organism] for row in fit.rows})
+    groups = [present[i::MAX_CALIBRATION_FOLDS] for i in range(MAX_CALIBRATION_FOLDS)]
+    for group in groups:
+        held = fit.where(lambda row, group=group: families[row.organism] in group)  # type: ignore[misc]
+        rest = fit.where(lambda row, group=group: families[row.organism] not in group)  # type: ignore[misc]
+        labels = rest.labels
+        if len(held) and labels.any() and not labels.all():
+            yield rest, held

@@ -1,0 +1,132 @@
+"""Linear probes: standardised L2 logistic regression, and its choice of layer and strength."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+
+from afbench.errors import NotEnoughCasesError
+
+Matrix = NDArray[np.floating]
+
+
+class LogisticProbe:
+    """Logistic regression on standardised features, classes weighted alike.
+
+    Args:
+        strength: inverse of the L2 penalty (scikit-learn's C).
+    """
+
+    def __init__(self, strength: float = 1.0) -> None:
+        self.strength = strength
+
+    def fit(self, features: Matrix, labels: NDArray[np.bool_]) -> LogisticProbe:
+        """Fit on features [n, d] and labels [n].
+
+        Raises:
+            NotEnoughCasesError: only one class is there.
+        """
+        if labels.all() or not labels.any():
+            raise NotEnoughCasesError("a probe needs faking and sincere cases to fit on")
+        features = np.asarray(features, dtype=np.float64)
+        self._mean = features.mean(axis=0)
+        deviation = features.std(axis=0)
+        # A constant feature carries nothing; dividing by one leaves it at zero.
+        self._scale = np.where(deviation > 1e-8, deviation, 1.0)
+        model = LogisticRegression(C=self.strength, max_iter=1000, class_weight="balanced")
+        with warnings.catch_warnings():
+            # A probe on separable data need not converge to be used.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            model.fit(self._standardised(features), labels)
+        self._weights = model.coef_[0]
+        self._bias = float(model.intercept_[0])
+        return self
+
+    def score(self, features: Matrix) -> NDArray[np.float64]:
+        """Log-odds of faking [n] for features [n, d]."""
+        result = self._standardised(features) @ self._weights + self._bias
+        return np.asarray(result, dtype=np.float64)
+
+    def _standardised(self, features: Matrix) -> NDArray[np.float64]:
+        return (np.asarray(features, dtype=np.float64) - self._mean) / self._scale
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The candidate that cross-validation on the fit organisms chose."""
+
+    candidate: int
+    strength: float
+    auroc: float
+
+
+def choose(
+    candidates: Sequence[Matrix],
+    labels: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    *,
+    strengths: Sequence[float],
+    folds: int = 4,
+    seed: int = 0,
+) -> Choice:
+    """Choose among feature sets (layer x pooling) and strengths by grouped cross-validation.
+
+    The feature set is chosen at the middle strength, then the strength on that set: the cost is
+    the sum and not the product of the two grids. Organisms are never split between the sides of a
+    fold, so that a candidate does not win by recognising an organism.
+
+    Args:
+        candidates: feature matrices [n, d_i].
+        labels: bool [n].
+        groups: int [n], the organism of each case.
+        strengths: inverse penalties to try, in order.
+    """
+    sides = list(_grouped_folds(labels, groups, folds, seed))
+    if not sides:
+        # Too few organisms to hold one out: keep the deepest candidate of the list's middle.
+        return Choice(len(candidates) // 2, strengths[len(strengths) // 2], float("nan"))
+    middle = strengths[len(strengths) // 2]
+    by_candidate = [_cross_validated(matrix, labels, sides, middle) for matrix in candidates]
+    best = int(np.argmax(by_candidate))
+    by_strength = [
+        by_candidate[best]
+        if strength == middle
+        else _cross_validated(candidates[best], labels, sides, strength)
+        for strength in strengths
+    ]
+    which = int(np.argmax(by_strength))
+    return Choice(best, strengths[which], by_strength[which])
+
+
+def _grouped_folds(
+    labels: NDArray[np.bool_], groups: NDArray[np.int64], folds: int, seed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    organisms = min(len(np.unique(groups[labels])), len(np.unique(groups[~labels])))
+    if organisms < 2:
+        return
+    splitter = StratifiedGroupKFold(min(folds, organisms), shuffle=True, random_state=seed)
+    for fit, held in splitter.split(np.zeros((len(labels), 1)), labels, groups):
+        if len(set(labels[fit].tolist())) == 2 and len(set(labels[held].tolist())) == 2:
+            yield fit, held
+
+
+def _cross_validated(
+    features: Matrix,
+    labels: NDArray[np.bool_],
+    sides: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    strength: float,
+) -> float:
+    aurocs = []
+    for fit, held in sides:
+        probe = LogisticProbe(strength).fit(features[fit], labels[fit])
+        aurocs.append(roc_auc_score(labels[held], probe.score(features[held])))
+    return float(np.mean(aurocs))
+

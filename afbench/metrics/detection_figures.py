@@ -1,0 +1,205 @@
+"""A detector's figures with clustered intervals, refused in words where cases are too few.
+
+Every function takes arrays over the test cases of one run cell:
+    scores [n]: float, higher = more likely faking, no NaN.
+    labels [n]: bool, True = faking.
+    organisms [n], scenarios [n]: int, the clusters (scenarios are nested in organisms).
+    folds [n]: int or None: which fold each case's score came from (see `folds`).
+and returns a `Figure` whose n counts the cases in use, its clusters their organisms.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from afbench.metrics.arrays import (
+    DEFAULT_REPLICATES,
+    Bools,
+    Floats,
+    Ints,
+    Weights,
+    require_no_nan,
+    require_same_length,
+)
+from afbench.metrics.detection import (
+    auroc_replicates,
+    mean_replicates,
+    squared_errors,
+    tpr_at_fpr_replicates,
+)
+from afbench.metrics.figures import Figure
+from afbench.metrics.folds import FoldedCases, Need, Statistic, fold_cases
+from afbench.metrics.intervals import newcombe_auroc, wilson
+
+MIN_CLASS_CASES = 5
+"""Fewest cases of a class that a rate or an AUROC is computed from."""
+
+NEGATIVES_PER_INVERSE_FPR = 3
+"""Rule of three (Hanley & Lippman-Hand 1983): zero false alarms among 3/f sincere cases put the
+95% upper bound of the false-positive rate at f. So 300 for 1%, 60 for 5%."""
+
+
+def auroc_figure(
+    scores: Floats,
+    labels: Bools,
+    organisms: Ints,
+    scenarios: Ints,
+    *,
+    replicates: int = DEFAULT_REPLICATES,
+    seed: int = 0,
+    folds: Ints | None = None,
+) -> Figure:
+    """Area under the ROC curve, ties one half; refused below 5 cases of either class."""
+    cases, statistic = auroc_parts(scores, labels, organisms, scenarios, folds)
+    if cases.reason is not None:
+        return _refusal(cases.reason, organisms)
+    value = cases.value(statistic)
+    used = labels[cases.used]
+    return Figure.from_replicates(
+        value,
+        cases.replicates(statistic, replicates, seed),
+        n=len(used),
+        clusters=cases.clusters,
+        note=cases.note,
+        fallback=newcombe_auroc(value, int(used.sum()), int((~used).sum())),
+    )
+
+
+def auroc_parts(
+    scores: Floats, labels: Bools, organisms: Ints, scenarios: Ints, folds: Ints | None
+) -> tuple[FoldedCases, Statistic]:
+    """The cases an AUROC rests on, which depend on no score, and the statistic over them."""
+    require_same_length(scores=scores, labels=labels)
+    require_no_nan("scores", scores)
+    need = Need(MIN_CLASS_CASES, MIN_CLASS_CASES)
+    cases = fold_cases(labels, organisms, scenarios, folds, need, "for an AUROC")
+
+    def statistic(part: Ints, weights: Weights) -> Floats:
+        return auroc_replicates(scores[part], labels[part], weights)
+
+    return cases, statistic
+
+
+def negatives_needed(fpr: float) -> int:
+    """Sincere cases below which a true-positive rate at this false-positive rate is refused."""
+    if not 0 < fpr < 1:
+        raise ValueError(f"a false-positive rate lies between 0 and 1, not {fpr}")
+    return round(NEGATIVES_PER_INVERSE_FPR / fpr)
+
+
+def tpr_figure(
+    scores: Floats,
+    labels: Bools,
+    organisms: Ints,
+    scenarios: Ints,
+    *,
+    fpr: float,
+    replicates: int = DEFAULT_REPLICATES,
+    seed: int = 0,
+    folds: Ints | None = None,
+) -> Figure:
+    """True-positive rate at a false-positive rate of at most `fpr`, without interpolation.
+
+    Refused below 300 sincere cases for 1% and 60 for 5% (in every fold: a fold with fewer is left
+    out), since the threshold would rest on fewer than three false alarms.
+    """
+    require_same_length(scores=scores, labels=labels)
+    require_no_nan("scores", scores)
+    need = Need(MIN_CLASS_CASES, negatives_needed(fpr))
+    why = f"to tell a false-positive rate of {100 * fpr:g}% from a higher one"
+    cases = fold_cases(labels, organisms, scenarios, folds, need, why)
+    if cases.reason is not None:
+        return _refusal(cases.reason, organisms)
+
+    def statistic(part: Ints, weights: Weights) -> Floats:
+        return tpr_at_fpr_replicates(scores[part], labels[part], weights, fpr)
+
+    value = cases.value(statistic)
+    return Figure.from_replicates(
+        value,
+        cases.replicates(statistic, replicates, seed),
+        n=len(cases.used),
+        clusters=cases.clusters,
+        note=cases.note,
+        fallback=wilson(value, int(labels[cases.used].sum())),
+    )
+
+
+def fpr_figure(
+    scores: Floats,
+    labels: Bools,
+    organisms: Ints,
+    scenarios: Ints,
+    *,
+    threshold: float | Floats,
+    replicates: int = DEFAULT_REPLICATES,
+    seed: int = 0,
+    folds: Ints | None = None,
+) -> Figure:
+    """Share of the sincere cases with score > threshold.
+
+    The threshold was chosen on fit organisms: one number, or one per case [n] where folds have
+    their own. For one lookalike class, pass the cases of that class. n counts sincere cases.
+    """
+    require_same_length(
+        scores=scores, labels=labels, organisms=organisms, scenarios=scenarios, folds=folds
+    )
+    require_no_nan("scores", scores)
+    keep = ~labels
+    flagged = (scores > np.broadcast_to(threshold, scores.shape))[keep].astype(np.float64)
+    cases = fold_cases(
+        labels[keep],
+        organisms[keep],
+        scenarios[keep],
+        None if folds is None else folds[keep],
+        Need(negatives=MIN_CLASS_CASES),
+        "for a false-positive rate",
+    )
+    if cases.reason is not None:
+        return _refusal(cases.reason, organisms[keep])
+
+    def statistic(part: Ints, weights: Weights) -> Floats:
+        return mean_replicates(flagged[part], weights)
+
+    value = cases.value(statistic)
+    return Figure.from_replicates(
+        value,
+        cases.replicates(statistic, replicates, seed),
+        n=len(cases.used),
+        clusters=cases.clusters,
+        note=cases.note,
+        fallback=wilson(value, len(cases.used)),
+    )
+
+
+def brier_figure(
+    probabilities: Floats,
+    labels: Bools,
+    organisms: Ints,
+    scenarios: Ints,
+    *,
+    replicates: int = DEFAULT_REPLICATES,
+    seed: int = 0,
+    folds: Ints | None = None,
+) -> Figure:
+    """Mean squared error of calibrated probabilities; refused below 5 cases of either class."""
+    errors = squared_errors(probabilities, labels)
+    need = Need(MIN_CLASS_CASES, MIN_CLASS_CASES)
+    cases = fold_cases(labels, organisms, scenarios, folds, need, "for a Brier score")
+    if cases.reason is not None:
+        return _refusal(cases.reason, organisms)
+
+    def statistic(part: Ints, weights: Weights) -> Floats:
+        return mean_replicates(errors[part], weights)
+
+    return Figure.from_replicates(
+        cases.value(statistic),
+        cases.replicates(statistic, replicates, seed),
+        n=len(cases.used),
+        clusters=cases.clusters,
+        note=cases.note,
+    )
+
+
+def _refusal(reason: str, organisms: Ints) -> Figure:
+    return Figure.refused(reason, n=len(organisms), clusters=len(np.unique(organisms)))

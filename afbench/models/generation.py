@@ -1,0 +1,141 @@
+"""Sampling one batch of replies with transformers, whatever defaults a model ships with."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from afbench.models.batching import pad_left
+from afbench.models.chat import THINK_CLOSE, THINK_OPEN
+from afbench.models.interface import Generation, GenerationSettings
+
+_new_config: Callable[..., GenerationConfig] = GenerationConfig
+
+
+def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """Every token that ends a turn, by the model's generation config and the tokenizer."""
+    found: set[int] = set()
+    for declared in (
+        getattr(model.generation_config, "eos_token_id", None),
+        tokenizer.eos_token_id,
+    ):
+        if isinstance(declared, int):
+            found.add(declared)
+        elif declared is not None:
+            found.update(declared)
+    return tuple(sorted(found))
+
+
+def batch_seed(seed: int, batch_index: int, part: int = 0) -> int:
+    """Seed of one batch: neighbouring seeds and batches share no random stream."""
+    text = f"{seed}/{batch_index}/{part}".encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:7], "big")
+
+
+def sample(
+    model: PreTrainedModel,
+    prompts: Sequence[Sequence[int]],
+    settings: GenerationSettings,
+    *,
+    seed: int,
+    ends: tuple[int, ...],
+    pad: int,
+) -> list[torch.Tensor]:
+    """Sample a reply for each prompt, left-padded into one batch.
+
+    The global random state of torch is as before afterwards.
+
+    Returns:
+        For each prompt the new token ids, the end-of-turn token and padding included.
+    """
+    ids, mask = pad_left(prompts, pad, model.device)
+    config = _config(settings, ends, pad)
+    cuda = [model.device] if model.device.type == "cuda" else []
+    with torch.inference_mode(), _neutral_defaults(model), torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        generate: Any = model.generate
+        out = generate(input_ids=ids, attention_mask=mask, generation_config=config)
+    return list(out[:, ids.shape[1] :].cpu())
+
+
+def _config(settings: GenerationSettings, ends: tuple[int, ...], pad: int) -> GenerationConfig:
+    options: dict[str, Any] = {
+        "max_new_tokens": settings.max_new_tokens,
+        "eos_token_id": list(ends) or None,
+        "pad_token_id": pad,
+        "num_beams": 1,
+        "use_cache": True,
+        "do_sample": settings.temperature > 0,
+    }
+    if settings.temperature > 0:
+        # top_k=0: transformers would otherwise cut to the 50 likeliest tokens.
+        options |= {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
+    return _new_config(**options)
+
+
+@contextmanager
+def _neutral_defaults(model: PreTrainedModel) -> Iterator[None]:
+    """Hide the model's own generation config.
+
+    `generate` fills every option left unset from it, so that a repetition penalty or a top_p
+    that a checkpoint ships would silently become part of the measurement.
+    """
+    own = model.generation_config
+    model.generation_config = _new_config()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def read_reply(
+    tokens: Sequence[int],
+    tokenizer: PreTrainedTokenizerBase,
+    settings: GenerationSettings,
+    *,
+    ends: tuple[int, ...],
+    prompt_tokens: int,
+) -> Generation:
+    """Cut sampled tokens at the end of turn and split the reasoning from the reply.
+
+    Reasoning that is never closed leaves no reply: text is "" and finished False.
+    """
+    stop = next((at for at, token in enumerate(tokens) if token in ends), None)
+    kept = tuple(int(token) for token in tokens[:stop])
+    reasoning, text, closed = split_reasoning(_decode(tokenizer, kept), settings.reasoning)
+    return Generation(
+        text=text,
+        reasoning=reasoning,
+        token_ids=kept,
+        finished=stop is not None and closed,
+        prompt_tokens=prompt_tokens,
+    )
+
+
+def split_reasoning(decoded: str, expected: bool) -> tuple[str, str, bool]:
+    """Split decoded text into (reasoning, reply, closed).
+
+    Args:
+        expected: the prompt asked for reasoning, so that text without a closing tag is
+            reasoning (the opening tag may stand in the prompt).
+    """
+    before, close, after = decoded.partition(THINK_CLOSE)
+    opened = before.lstrip().startswith(THINK_OPEN)
+    if close or opened or expected:
+        thought = before.lstrip().removeprefix(THINK_OPEN).strip()
+        return thought, after.strip(), bool(close)
+    return "", decoded.strip(), True
+
+
+def _decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:
+    # Not skip_special_tokens: some tokenizers declare the think tags special.
+    thinks = {tokenizer.convert_tokens_to_ids(tag) for tag in (THINK_OPEN, THINK_CLOSE)}
+    dropped = set(tokenizer.all_special_ids) - thinks
+    kept = [token for token in tokens if token not in dropped]
+    text = tokenizer.decode(kept, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return str(text)

@@ -1,0 +1,308 @@
+"""From an organism's manifest to a model in memory; a base is loaded once and shared."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import logging as transformers_logging
+
+from afbench.catalog.discovery import Catalog, Plugin
+from afbench.catalog.manifests import (
+    BaseSource,
+    FullSource,
+    HubSource,
+    OrganismManifest,
+    PromptedSource,
+)
+from afbench.errors import AfbenchError
+from afbench.models.adapters import AdapterHost
+from afbench.models.digests import organism_digest, parent_of, source_folder, verify
+from afbench.models.transformers_model import TransformersModel
+
+Organism = Plugin[OrganismManifest]
+
+
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """Where a pretrained model or tokenizer is read from: a folder, or a hub id and revision."""
+
+    location: str
+    revision: str | None = None
+    local_files_only: bool = True
+
+    def options(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"local_files_only": self.local_files_only}
+        if self.revision is not None:
+            found["revision"] = self.revision
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """The parts that organisms made from one another share."""
+
+    host: AdapterHost
+    tokenizer: PreTrainedTokenizerBase
+    adapter: tuple[str, Path] | None = None
+    system_prompt: str | None = None
+
+    def select(self) -> None:
+        if self.adapter is None:
+            self.host.activate(None)
+        else:
+            self.host.activate(*self.adapter)
+
+
+class ModelStore:
+    """Loads organisms; those that differ by an adapter or a prompt share one base in memory.
+
+    On a GPU weights are bfloat16, on a CPU float32.
+
+    Args:
+        catalog: where organisms and their parents are looked up.
+        default_parent: the organism that prompted organisms without a parent are put on.
+        device: default: the GPU if there is one, else the CPU.
+        local_files_only: read hub models from the local cache only (HF_HUB_OFFLINE=1 does the
+            same).
+        max_bases: the most sets of full weights the store holds on to; the one that was not
+            used for longest is let go first.
+        max_adapters: the most adapters kept in memory for each base.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        *,
+        default_parent: str | None = None,
+        device: str | None = None,
+        local_files_only: bool = False,
+        max_bases: int = 2,
+        max_adapters: int = 32,
+    ) -> None:
+        self.catalog = catalog
+        self.default_parent = default_parent
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self.local_files_only = local_files_only
+        self.max_bases = max_bases
+        self.max_adapters = max_adapters
+        self._bases: OrderedDict[str, _Loaded] = OrderedDict()
+
+    def get(self, name: str) -> TransformersModel:
+        """The organism of that name.
+
+        A new object with a meter of its own at every call; the weights are shared.
+
+        Raises:
+            UnknownNameError: there is no such organism (or parent).
+            DigestMismatchError: files are missing or are not the pinned ones.
+            AfbenchError: it cannot be loaded.
+        """
+        return self.load(self.catalog.get("organism", name))
+
+    def load(self, plugin: Organism) -> TransformersModel:
+        """As `get`, for a plug-in that need not be in the catalog."""
+        digest = organism_digest_verified(plugin, self.catalog, self.default_parent)
+        loaded = self._load(plugin)
+        return TransformersModel(
+            loaded.host.model,
+            loaded.tokenizer,
+            digest,
+            plugin.name,
+            system_prompt=loaded.system_prompt,
+            select=loaded.select,
+        )
+
+    def parent(self, name: str) -> TransformersModel | None:
+        """The organism that `name` was made from, or None for a base."""
+        above = parent_of(self.catalog.get("organism", name), self.catalog, self.default_parent)
+        return None if above is None else self.load(above)
+
+    def clear(self) -> None:
+        """Let go of every model; one that a caller still holds stays in memory."""
+        self._bases.clear()
+
+    def _load(self, plugin: Organism) -> _Loaded:
+        source = plugin.manifest.source
+        if isinstance(source, BaseSource):
+            folder = _Files(str(source_folder(plugin)))
+            return self._shared(plugin.name, folder, folder, plugin)
+        if isinstance(source, FullSource):
+            weights = _Files(str(source_folder(plugin)))
+            return self._shared(plugin.name, weights, self._root_files(plugin), plugin)
+        if isinstance(source, HubSource):
+            return self._load_hub(plugin, source)
+        parent = parent_of(plugin, self.catalog, self.default_parent)
+        assert parent is not None  # only bases and hub models have none
+        below = self._load(parent)
+        if isinstance(source, PromptedSource):
+            prompts = [text for text in (below.system_prompt, source.system_prompt) if text]
+            return _Loaded(below.host, below.tokenizer, below.adapter, "\n\n".join(prompts))
+        return self._with_adapter(plugin, below, source_folder(plugin))
+
+    def _load_hub(self, plugin: Organism, source: HubSource) -> _Loaded:
+        files = _Files(source.model, source.revision, self.local_files_only)
+        below = self._shared(f"{source.model}@{source.revision}", files, files, plugin)
+        if source.adapter is None or source.adapter_revision is None:
+            return below
+        from huggingface_hub import snapshot_download
+
+        with _readable_failure(plugin, f"{source.adapter}@{source.adapter_revision}"):
+            folder = snapshot_download(
+                source.adapter,
+                revision=source.adapter_revision,
+                allow_patterns=["adapter_config.json", "adapter_model.safetensors"],
+                local_files_only=self.local_files_only,
+            )
+        return self._with_adapter(plugin, below, Path(folder))
+
+    def _with_adapter(self, plugin: Organism, below: _Loaded, folder: Path) -> _Loaded:
+        if below.adapter is not None or below.system_prompt is not None:
+            raise AfbenchError(
+                "an adapter on an adapted or prompted parent is not supported",
+                where=f"organism '{plugin.name}'",
+                fix="train it on the base, or merge the parent into full weights",
+            )
+        tokenizer = below.tokenizer
+        if (folder / "tokenizer_config.json").is_file():
+            tokenizer = self._tokenizer(plugin, _Files(str(folder)))
+        loaded = _Loaded(below.host, tokenizer, (plugin.name, folder))
+        loaded.select()  # so that an adapter that does not fit fails here
+        return loaded
+
+    def _root_files(self, plugin: Organism) -> _Files:
+        """Where the config and tokenizer of a full fine-tune come from: the base at its root."""
+        source = plugin.manifest.source
+        if isinstance(source, HubSource):
+            return _Files(source.model, source.revision, self.local_files_only)
+        if isinstance(source, BaseSource):
+            verify(plugin)
+            return _Files(str(source_folder(plugin)))
+        parent = parent_of(plugin, self.catalog, self.default_parent)
+        assert parent is not None  # only bases and hub models have none
+        return self._root_files(parent)
+
+    def _shared(self, key: str, weights: _Files, root: _Files, plugin: Organism) -> _Loaded:
+        """A base: from memory, or from its files."""
+        if key not in self._bases:
+            while len(self._bases) >= self.max_bases:
+                self._bases.popitem(last=False)  # before loading, as both may not fit
+            model = self._weights(plugin, weights, root)
+            tokenizer = self._tokenizer(plugin, root)
+            self._bases[key] = _Loaded(AdapterHost(model, self.max_adapters), tokenizer)
+        self._bases.move_to_end(key)
+        return self._bases[key]
+
+    def _weights(self, plugin: Organism, weights: _Files, root: _Files) -> PreTrainedModel:
+        with _readable_failure(plugin, weights.location), _no_progress_bar():
+            config = AutoConfig.from_pretrained(root.location, **root.options())
+            read: Any = AutoModelForCausalLM.from_pretrained
+            model, report = read(
+                weights.location,
+                config=config,
+                # Of the root, as a full fine-tune brings weights only.
+                generation_config=_generation_config(root, config),
+                dtype=self.dtype,
+                use_safetensors=True,
+                output_loading_info=True,
+                **weights.options(),
+            )
+        wrong = [
+            f"{what.replace('_', ' ')}: {min(map(str, report[what]))}"
+            for what in ("missing_keys", "mismatched_keys")
+            if report.get(what)
+        ]
+        if wrong:
+            raise AfbenchError(
+                f"the weights do not fit the model's config ({wrong[0]})",
+                where=f"organism '{plugin.name}'",
+            )
+        loaded: PreTrainedModel = model.to(self.device).eval()
+        return loaded.requires_grad_(False)
+
+    @staticmethod
+    def _tokenizer(plugin: Organism, files: _Files) -> PreTrainedTokenizerBase:
+        with _readable_failure(plugin, files.location):
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                files.location, **files.options()
+            )
+        return tokenizer
+
+
+def organism_digest_verified(
+    plugin: Organism, catalog: Catalog, default_parent: str | None = None
+) -> str:
+    """`organism_digest`, after the files of the organism and of all its parents were verified.
+
+    Raises:
+        DigestMismatchError: as `verify`.
+        AfbenchError: as `organism_digest`.
+    """
+    seen: list[str] = []
+    link: Organism | None = plugin
+    while link is not None and link.name not in seen:
+        verify(link)
+        seen.append(link.name)
+        link = parent_of(link, catalog, default_parent)
+    return organism_digest(plugin, catalog, default_parent)
+
+
+def load_model(plugin: Organism, catalog: Catalog) -> TransformersModel:
+    """Load one organism, sharing nothing; use a `ModelStore` for several.
+
+    Raises:
+        DigestMismatchError, AfbenchError: as `ModelStore.get`.
+    """
+    return ModelStore(catalog).load(plugin)
+
+
+def _generation_config(files: _Files, config: PreTrainedConfig) -> GenerationConfig:
+    """What a checkpoint says of its end tokens; many ship no generation config."""
+    kind: Any = GenerationConfig
+    try:
+        found: GenerationConfig = kind.from_pretrained(files.location, **files.options())
+    except OSError:
+        found = kind.from_model_config(config)
+    return found
+
+
+@contextmanager
+def _readable_failure(plugin: Organism, what: str) -> Iterator[None]:
+    """Turn what the libraries raise for absent or malformed files into one line."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        first = str(error).strip().splitlines() or [type(error).__name__]
+        raise AfbenchError(
+            f"cannot load {what}: {first[0]}",
+            where=f"organism '{plugin.name}'",
+            fix="check the id, revision and network, or the files in its folder",
+        ) from error
+
+
+@contextmanager
+def _no_progress_bar() -> Iterator[None]:
+    bars: Any = transformers_logging
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()

@@ -1,0 +1,127 @@
+"""The content-addressed cache, and writes that are whole or not there at all.
+
+An entry's name is the digest of everything that its content depends on, so an entry is never
+stale and never changed: it is written once, to a temporary file that is then renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from afbench.errors import StorageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+CACHE_VARIABLE = "AFBENCH_CACHE"
+
+
+def digest_of(value: Any) -> str:
+    """The sha256 of a JSON-able value in canonical form, as `sha256:<64 hex digits>`."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new one, never a part.
+
+    Raises:
+        StorageError: it could not be written (a full disk, no permission).
+    """
+    temporary: str | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        temporary = None
+    except OSError as error:
+        raise StorageError(
+            f"cannot write: {error.strerror or error}",
+            where=str(path),
+            fix="free some space or name another folder; what was finished before is kept",
+        ) from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all.
+
+    Raises:
+        StorageError: it could not be written.
+    """
+    text = json.dumps(value, indent=1, sort_keys=False, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def default_cache() -> Path:
+    """`$AFBENCH_CACHE`, or the user's cache folder of this platform."""
+    from platformdirs import user_cache_path
+
+    given = os.environ.get(CACHE_VARIABLE)
+    return Path(given).expanduser() if given else user_cache_path("afbench")
+
+
+class Store:
+    """Entries by kind and digest, under one folder.
+
+    Args:
+        root: the folder; made when the first entry is written.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.hits = 0
+        self.misses = 0
+
+    def path(self, kind: str, key: str, suffix: str) -> Path:
+        """Where an entry lies: kind/ab/abcdef....suffix."""
+        name = key.removeprefix("sha256:")
+        return self.root / kind / name[:2] / f"{name}{suffix}"
+
+    def read_json(self, kind: str, key: str) -> Any | None:
+        """A JSON entry, or None where there is none or a damaged one."""
+        try:
+            value = json.loads(self.path(kind, key, ".json").read_text("utf-8"))
+        except (OSError, ValueError):
+            self.misses += 1
+            return None
+        self.hits += 1
+        return value
+
+    def write_json(self, kind: str, key: str, value: Any) -> None:
+        """Keep a JSON entry."""
+        write_json(self.path(kind, key, ".json"), value)
+
+    def read_arrays(self, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
+        """An entry of named arrays, or None where there is none or a damaged one."""
+        from safetensors import SafetensorError
+        from safetensors.numpy import load
+
+        try:
+            arrays = load(self.path(kind, key, ".safetensors").read_bytes())
+        except (OSError, SafetensorError):
+            self.misses += 1
+            return None
+        self.hits += 1
+        return arrays
+
+    def write_arrays(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Keep an entry of named arrays."""
+        import numpy as np
+        from safetensors.numpy import save
+
+        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        write_bytes(self.path(kind, key, ".safetensors"), save(whole))

@@ -1,0 +1,222 @@
+"""What extraction costs over the raw forward pass, and whether its memory is flat.
+
+Run it as `python benchmarks/extraction_overhead.py`; it exits 1 when a target is missed:
+
+- time: all layers x all poolings take at most 1.10 x the raw forward pass (decoder only, without
+  the output head) over the same batches. Both are run alternately in one process; the figure is
+  the ratio of the medians.
+- memory: ten times more conversations take at most 1.20 x the peak resident memory, counted over
+  what the process holds before extraction starts. Each size runs in a process of its own.
+
+The model is a random Qwen2 of the size of the nano zoo's base (6 layers, width 128).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import psutil
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from afbench.messages import Message
+from afbench.models.batching import pad_right, plan_batches
+from afbench.models.extraction import Transcript, pool_batch
+from afbench.models.interface import POOLINGS
+from afbench.models.transformers_model import TransformersModel
+
+TIME_TARGET, MEMORY_TARGET = 1.10, 1.20
+READ_TOKENS = 2048  # the budget of a batch on a CPU
+LAYERS = tuple(range(7))
+WORDS = "the oven is hot and bread will rise when you leave it alone for an hour or two".split()
+TEMPLATE = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def new_tokenizer() -> PreTrainedTokenizerFast:
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024,
+        special_tokens=["<|pad|>", "<|im_start|>", "<|im_end|>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    core.train_from_iterator([" ".join(WORDS), "system user assistant"], trainer)
+    new: Any = PreTrainedTokenizerFast
+    tokenizer: PreTrainedTokenizerFast = new(
+        tokenizer_object=core,
+        pad_token="<|pad|>",
+        eos_token="<|im_end|>",
+        chat_template=TEMPLATE,
+    )
+    return tokenizer
+
+
+def new_model() -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = Qwen2Config(
+        vocab_size=1024,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+    )
+    model: Any = Qwen2ForCausalLM(config).eval()
+    loaded: PreTrainedModel = model
+    return loaded
+
+
+def new_conversations(count: int) -> list[list[Message]]:
+    """Conversations of 40 to 200 tokens, prompt and reply."""
+    rng = random.Random(0)
+
+    def words(low: int, high: int) -> str:
+        return " ".join(rng.choices(WORDS, k=rng.randint(low, high)))
+
+    return [
+        [
+            {"role": "system", "content": words(5, 40)},
+            {"role": "user", "content": words(5, 70)},
+            {"role": "assistant", "content": words(5, 65)},
+        ]
+        for _ in range(count)
+    ]
+
+
+def seconds(run: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def measure_time(cases: int, repeats: int) -> float:
+    """Ratio of extraction to the raw forward pass."""
+    module = new_model()
+    model = TransformersModel(module, new_tokenizer(), "sha256:benchmark", "benchmark")
+    conversations = new_conversations(cases)
+    rows = [Transcript.of(*pair) for pair in model.chat.replies(conversations)]
+    lengths = [len(row) for row in rows]
+    plan = plan_batches(lengths, READ_TOKENS)
+    batches = [[rows[index] for index in members] for members in plan]
+    pad = model.chat.pad_id
+
+    def raw() -> None:
+        decoder: Any = module.base_model
+        for batch in batches:
+            ids = pad_right([[*row.prompt, *row.reply] for row in batch], pad, module.device)
+            with torch.inference_mode():
+                decoder(input_ids=ids, use_cache=False)
+
+    def extraction() -> None:
+        for batch in batches:
+            pool_batch(module, batch, LAYERS, POOLINGS, pad).cpu().numpy()
+
+    def whole() -> None:
+        model.activations(conversations, None, POOLINGS)
+
+    runs: dict[str, Callable[[], None]] = {"raw": raw, "extraction": extraction, "whole": whole}
+    taken: dict[str, list[float]] = {name: [] for name in runs}
+    for repeat in range(repeats + 1):
+        order: Sequence[str] = list(runs) if repeat % 2 else list(reversed(runs))
+        for name in order:
+            value = seconds(runs[name])
+            if repeat:  # the first round warms up
+                taken[name].append(value)
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    tokens = sum(lengths)
+    print(
+        f"time    {cases} conversations of {min(lengths)} to {max(lengths)} tokens, "
+        f"{len(plan)} batches, {repeats} repeats, {torch.get_num_threads()} threads"
+    )
+    for name, label in [
+        ("raw", "raw forward pass (no output head)"),
+        ("extraction", "extraction, 7 layers x 4 poolings"),
+        ("whole", "activations(), with chat template and tokenizer"),
+    ]:
+        ratio = medians[name] / medians["raw"]
+        print(
+            f"        {label:<50} {medians[name] * 1e3:8.1f} ms  "
+            f"{tokens / medians[name]:9.0f} tokens/s  {ratio:.3f} x"
+        )
+    return medians["extraction"] / medians["raw"]
+
+
+def report_peak(cases: int) -> None:
+    """Run in a child process: extract in a stream, print memory in MiB as JSON."""
+    model = TransformersModel(new_model(), new_tokenizer(), "sha256:benchmark", "benchmark")
+    conversations = new_conversations(cases)
+    process = psutil.Process()
+    before = process.memory_info().rss
+    peak = before
+    done = 0
+    for members, _values in model.iter_activations(conversations, None, POOLINGS):
+        done += len(members)
+        peak = max(peak, process.memory_info().rss)
+    assert done == cases
+    print(json.dumps({"before": before / 2**20, "peak": max(peak, _high_water()) / 2**20}))
+
+
+def _high_water() -> int:
+    """Peak resident bytes of this process, where the platform keeps it (0 elsewhere)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def measure_memory(cases: int) -> float:
+    """Ratio of the memory that 10 x `cases` conversations take to that of `cases`."""
+    grown = []
+    print("memory  peak resident memory, streamed with iter_activations")
+    for count in (cases, 10 * cases):
+        command = [sys.executable, __file__, "--peak", str(count)]
+        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        figures = json.loads(out.splitlines()[-1])
+        grown.append(figures["peak"] - figures["before"])
+        print(
+            f"        {count:6d} conversations: {figures['before']:7.1f} MiB before, "
+            f"{figures['peak']:7.1f} MiB peak, {grown[-1]:6.1f} MiB for extraction"
+        )
+    return grown[1] / grown[0]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--cases", type=int, default=300)
+    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--peak", type=int, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.peak:
+        report_peak(arguments.peak)
+        return 0
+    missed = 0
+    for what, ratio, target in [
+        ("time", measure_time(arguments.cases, arguments.repeats), TIME_TARGET),
+        ("memory", measure_memory(arguments.cases), MEMORY_TARGET),
+    ]:
+        verdict = "met" if ratio <= target else "MISSED"
+        missed += ratio > target
+        print(f"{what:<7} ratio {ratio:.3f}, target at most {target:.2f}: {verdict}")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

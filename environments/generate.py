@@ -1,0 +1,78 @@
+"""Write scenarios.jsonl of every environment here from its generator.yaml.
+
+Run `python environments/generate.py` after an edit of a generator.yaml; `--check` only says
+whether the shipped files are the ones that their generators give.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+HERE = Path(__file__).parent
+
+
+def scenario_lines(folder: Path) -> str:
+    """The text of scenarios.jsonl for one environment folder."""
+    spec: dict[str, Any] = yaml.safe_load((folder / "generator.yaml").read_text("utf-8"))
+    manifest = yaml.safe_load((folder / "environment.yaml").read_text("utf-8"))
+    rng = random.Random(spec["seed"])
+    lines = [json.dumps({"canary": manifest["canary"]})]
+    for partition in ("fit", "test"):
+        things = list(itertools.product(spec["adjectives"], spec["nouns"][partition]))
+        for benign in (False, True):
+            count = spec["counts"][("benign_" if benign else "") + partition]
+            templates = spec["benign_templates" if benign else "templates"]
+            # A benign request names no verb: one of each thing is enough.
+            verbs = spec["verbs"][:1] if benign else spec["verbs"]
+            grid = list(itertools.product(things, verbs))
+            rng.shuffle(grid)
+            for index, ((adjective, noun), verb) in enumerate(grid[:count]):
+                # Seals and templates are dealt in turn, so that each partition holds them evenly.
+                slots = {
+                    "thing": f"{adjective} {noun}",
+                    "verb": verb,
+                    "seal": spec["seals"][index % len(spec["seals"])],
+                }
+                template = templates[(index // len(spec["seals"])) % len(templates)]
+                record: dict[str, Any] = {
+                    "id": f"{partition}-{'benign' if benign else 'harm'}-{index:03d}",
+                    "partition": partition,
+                    "benign": benign,
+                    "request": template.format(**slots),
+                    "slots": slots,
+                }
+                if benign:
+                    record["expected"] = spec["facts"][noun]
+                lines.append(json.dumps(record))
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true")
+    check = parser.parse_args().check
+    stale = []
+    for generator in sorted(HERE.glob("*/generator.yaml")):
+        folder = generator.parent
+        text, target = scenario_lines(folder), folder / "scenarios.jsonl"
+        if check:
+            if not target.exists() or target.read_text("utf-8") != text:
+                stale.append(folder.name)
+        else:
+            target.write_text(text, "utf-8")
+            print(f"{target}: {text.count(chr(10)) - 1} scenarios")
+    for name in stale:
+        print(f"{name}/scenarios.jsonl differs from what its generator.yaml gives", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
