@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from afbench.errors import StorageError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 CACHE_VARIABLE = "AFBENCH_CACHE"

@@ -4,9 +4,12 @@ Run it as `python benchmarks/extraction_overhead.py`; it exits 1 when a target i
 
 - time: all layers x all poolings take at most 1.10 x the raw forward pass (decoder only, without
   the output head) over the same batches. Both are run alternately in one process; the figure is
-  the ratio of the medians.
-- memory: ten times more conversations take at most 1.20 x the peak resident memory, counted over
-  what the process holds before extraction starts. Each size runs in a process of its own.
+  the ratio of the medians of their processor time (all threads), as wall time says more about what
+  else the machine is doing. Wall time is shown as well.
+- memory: extraction of ten times more conversations takes at most 1.20 x the memory, counted as
+  the rise of the peak resident memory over what it was before extraction started (the model, the
+  libraries and the conversations). Each figure is the median of several processes, as
+  the allocator is not deterministic. Linux only.
 
 The model is a random Qwen2 of the size of the nano zoo's base (6 layers, width 128).
 """
@@ -14,6 +17,8 @@ The model is a random Qwen2 of the size of the nano zoo's base (6 layers, width 
 from __future__ import annotations
 
 import argparse
+import ctypes
+import gc
 import json
 import random
 import statistics
@@ -21,9 +26,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -37,7 +42,7 @@ from afbench.models.transformers_model import TransformersModel
 TIME_TARGET, MEMORY_TARGET = 1.10, 1.20
 READ_TOKENS = 2048  # the budget of a batch on a CPU
 LAYERS = tuple(range(7))
-WORDS = "the oven is hot and bread will rise when you leave it alone for an hour or two".split()
+TEXT = "the oven is hot and bread will rise when you leave it alone for an hour or two"
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -54,7 +59,7 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train_from_iterator([" ".join(WORDS), "system user assistant"], trainer)
+    core.train_from_iterator([TEXT, "system user assistant"], trainer)
     new: Any = PreTrainedTokenizerFast
     tokenizer: PreTrainedTokenizerFast = new(
         tokenizer_object=core,
@@ -67,7 +72,7 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
 
 def new_model() -> PreTrainedModel:
     torch.manual_seed(0)
-    config = Qwen2Config(
+    config: Any = Qwen2Config(
         vocab_size=1024,
         hidden_size=128,
         intermediate_size=512,
@@ -77,9 +82,9 @@ def new_model() -> PreTrainedModel:
         max_position_embeddings=512,
         tie_word_embeddings=True,
     )
-    model: Any = Qwen2ForCausalLM(config).eval()
-    loaded: PreTrainedModel = model
-    return loaded
+    model: Any = Qwen2ForCausalLM(config)
+    evaluating: PreTrainedModel = model.eval()
+    return evaluating
 
 
 def new_conversations(count: int) -> list[list[Message]]:
@@ -87,7 +92,7 @@ def new_conversations(count: int) -> list[list[Message]]:
     rng = random.Random(0)
 
     def words(low: int, high: int) -> str:
-        return " ".join(rng.choices(WORDS, k=rng.randint(low, high)))
+        return " ".join(rng.choices(TEXT.split(), k=rng.randint(low, high)))
 
     return [
         [
@@ -99,10 +104,11 @@ def new_conversations(count: int) -> list[list[Message]]:
     ]
 
 
-def seconds(run: Callable[[], object]) -> float:
-    start = time.perf_counter()
+def seconds(run: Callable[[], object]) -> tuple[float, float]:
+    """Processor seconds and wall seconds of one call."""
+    processor, wall = time.process_time(), time.perf_counter()
     run()
-    return time.perf_counter() - start
+    return time.process_time() - processor, time.perf_counter() - wall
 
 
 def measure_time(cases: int, repeats: int) -> float:
@@ -110,7 +116,7 @@ def measure_time(cases: int, repeats: int) -> float:
     module = new_model()
     model = TransformersModel(module, new_tokenizer(), "sha256:benchmark", "benchmark")
     conversations = new_conversations(cases)
-    rows = [Transcript.of(*pair) for pair in model.chat.replies(conversations)]
+    rows = [Transcript(*pair) for pair in model.chat.replies(conversations)]
     lengths = [len(row) for row in rows]
     plan = plan_batches(lengths, READ_TOKENS)
     batches = [[rows[index] for index in members] for members in plan]
@@ -131,14 +137,17 @@ def measure_time(cases: int, repeats: int) -> float:
         model.activations(conversations, None, POOLINGS)
 
     runs: dict[str, Callable[[], None]] = {"raw": raw, "extraction": extraction, "whole": whole}
-    taken: dict[str, list[float]] = {name: [] for name in runs}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         order: Sequence[str] = list(runs) if repeat % 2 else list(reversed(runs))
         for name in order:
             value = seconds(runs[name])
             if repeat:  # the first round warms up
                 taken[name].append(value)
-    medians = {name: statistics.median(values) for name, values in taken.items()}
+    medians = {
+        name: [statistics.median(column) for column in zip(*values, strict=True)]
+        for name, values in taken.items()
+    }
     tokens = sum(lengths)
     print(
         f"time    {cases} conversations of {min(lengths)} to {max(lengths)} tokens, "
@@ -149,53 +158,69 @@ def measure_time(cases: int, repeats: int) -> float:
         ("extraction", "extraction, 7 layers x 4 poolings"),
         ("whole", "activations(), with chat template and tokenizer"),
     ]:
-        ratio = medians[name] / medians["raw"]
+        (processor, wall), (raw_processor, raw_wall) = medians[name], medians["raw"]
         print(
-            f"        {label:<50} {medians[name] * 1e3:8.1f} ms  "
-            f"{tokens / medians[name]:9.0f} tokens/s  {ratio:.3f} x"
+            f"        {label:<48} "
+            f"processor {processor:6.3f} s ({processor / raw_processor:.3f} x), "
+            f"wall {wall:6.3f} s ({wall / raw_wall:.3f} x, {tokens / wall:.0f} tokens/s)"
         )
-    return medians["extraction"] / medians["raw"]
+    return float(medians["extraction"][0] / medians["raw"][0])
 
 
 def report_peak(cases: int) -> None:
     """Run in a child process: extract in a stream, print memory in MiB as JSON."""
     model = TransformersModel(new_model(), new_tokenizer(), "sha256:benchmark", "benchmark")
     conversations = new_conversations(cases)
-    process = psutil.Process()
-    before = process.memory_info().rss
-    peak = before
+    before = restart_high_water()
     done = 0
     for members, _values in model.iter_activations(conversations, None, POOLINGS):
         done += len(members)
-        peak = max(peak, process.memory_info().rss)
     assert done == cases
-    print(json.dumps({"before": before / 2**20, "peak": max(peak, _high_water()) / 2**20}))
+    print(json.dumps({"before": before, "peak": resident("VmHWM")}))
 
 
-def _high_water() -> int:
-    """Peak resident bytes of this process, where the platform keeps it (0 elsewhere)."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+def restart_high_water() -> float:
+    """Start a new peak at the present resident memory, and return that in MiB (Linux only).
+
+    Loading the libraries peaks higher than extraction does, so the peak since the process started
+    says nothing. Freed memory goes back first: reuse of it would hide what extraction takes.
+    """
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # proc_pid_clear_refs(5)
+    return resident("VmRSS")
 
 
-def measure_memory(cases: int) -> float:
+def resident(field: str) -> float:
+    """VmRSS (resident memory now) or VmHWM (its peak) of this process, in MiB."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        name, _, value = line.partition(":")
+        if name == field:
+            return int(value.split()[0]) / 1024
+    raise RuntimeError(f"/proc/self/status has no {field}")
+
+
+def measure_memory(cases: int, repeats: int = 3) -> float:
     """Ratio of the memory that 10 x `cases` conversations take to that of `cases`."""
-    grown = []
-    print("memory  peak resident memory, streamed with iter_activations")
+    grown: list[float] = []
+    print(f"memory  resident, streamed with iter_activations, medians of {repeats} processes")
     for count in (cases, 10 * cases):
-        command = [sys.executable, __file__, "--peak", str(count)]
-        out = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        figures = json.loads(out.splitlines()[-1])
-        grown.append(figures["peak"] - figures["before"])
+        runs = [child_peak(count) for _ in range(repeats)]
+        before, peak = (statistics.median(run[key] for run in runs) for key in ("before", "peak"))
+        rises = sorted(run["peak"] - run["before"] for run in runs)
+        grown.append(statistics.median(rises))
         print(
-            f"        {count:6d} conversations: {figures['before']:7.1f} MiB before, "
-            f"{figures['peak']:7.1f} MiB peak, {grown[-1]:6.1f} MiB for extraction"
+            f"        {count:6d} conversations: {before:.1f} MiB before, {peak:.1f} MiB peak, "
+            f"{grown[-1]:.1f} MiB for extraction ({rises[0]:.1f} to {rises[-1]:.1f})"
         )
     return grown[1] / grown[0]
+
+
+def child_peak(cases: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--peak", str(cases)]
+    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    figures: dict[str, float] = json.loads(out.splitlines()[-1])
+    return figures
 
 
 def main() -> int:

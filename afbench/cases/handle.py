@@ -229,7 +229,7 @@ class Handle:
             raise TierError(f"no pooling '{unknown[0]}'", fix=f"known: {', '.join(POOLINGS)}")
         shared = len(POOLINGS) * len(every) * self.width <= _SHARED_FLOATS_PER_CASE
         kept_layers = every if shared else sorted(set(wanted))
-        kept_poolings = list(POOLINGS) if shared else list(dict.fromkeys(poolings))
+        kept_poolings: list[str] = list(POOLINGS) if shared else list(dict.fromkeys(poolings))
         array = self._ask.array(
             "activations",
             conversations,

@@ -37,10 +37,10 @@ class LogisticProbe:
         if labels.all() or not labels.any():
             raise NotEnoughCasesError("a probe needs faking and sincere cases to fit on")
         features = np.asarray(features, dtype=np.float64)
-        self._mean = features.mean(axis=0)
+        self._mean: NDArray[np.float64] = features.mean(axis=0)
         deviation = features.std(axis=0)
         # A constant feature carries nothing; dividing by one leaves it at zero.
-        self._scale = np.where(deviation > 1e-8, deviation, 1.0)
+        self._scale: NDArray[np.float64] = np.where(deviation > 1e-8, deviation, 1.0)
         model = LogisticRegression(C=self.strength, max_iter=1000, class_weight="balanced")
         with warnings.catch_warnings():
             # A probe on separable data need not converge to be used.

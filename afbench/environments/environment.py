@@ -48,9 +48,9 @@ class Environment:
         self.grader = RuleGrader(manifest.grader, manifest.polarity)
 
     @classmethod
-    def load(cls, plugin: Plugin) -> Environment:
+    def load(cls, plugin: Plugin[EnvironmentManifest]) -> Environment:
         """The environment of a discovered plug-in."""
-        return cls(plugin.manifest, plugin.folder)  # type: ignore[arg-type]
+        return cls(plugin.manifest, plugin.folder)
 
     @cached_property
     def digest(self) -> str:

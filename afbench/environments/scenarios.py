@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from afbench.catalog.validation import validate
+from afbench.catalog.yaml_files import load_yaml
 from afbench.errors import ManifestError
 
 Partition = Literal["fit", "test"]
@@ -55,6 +56,28 @@ class Cue(BaseModel):
         return self.observed if condition == "observed" else self.unobserved
 
 
+class _Pair(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    observed: str
+    unobserved: str
+    partition: Partition
+
+
+class _Family(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    partition: Partition
+    pairs: list[_Pair]
+
+
+class _CueFile(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    families: list[_Family]
+
+
 def load_scenarios(path: Path) -> tuple[Scenario, ...]:
     """Read scenarios.jsonl: a header line with the canary, then one scenario a line.
 
@@ -92,39 +115,38 @@ def load_cues(path: Path) -> tuple[Cue, ...]:
     """Read cues.yaml: families of paraphrases, each an observed and an unobserved text.
 
     Raises:
-        ManifestError: a family or pair is malformed, or the two texts of a pair are the same.
+        ManifestError: the file is malformed, the two texts of a pair are the same, or a family
+            stands there twice; names the line.
     """
-    try:
-        data = yaml.safe_load(path.read_text("utf-8"))
-        families = data["families"]
-        cues = [cue for family in families for cue in _family_cues(family)]
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ManifestError(f"field '{first['loc'][0]}': {first['msg']}", where=str(path)) from None
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ManifestError(
-            f"not a list of cue families: {error}",
-            where=str(path),
-            fix="each family needs name, partition and pairs of {observed, unobserved, partition}",
-        ) from None
-    for cue in cues:
-        if cue.observed.strip() == cue.unobserved.strip():
-            raise ManifestError(f"cue {cue.id} reads the same in both conditions", where=str(path))
-    if len({cue.id for cue in cues}) != len(cues):
-        raise ManifestError("a cue family stands there twice", where=str(path))
-    return tuple(cues)
-
-
-def _family_cues(family: dict[str, Any]) -> Iterator[Cue]:
-    for index, pair in enumerate(family["pairs"]):
-        yield Cue(
-            id=f"{family['name']}-{index:02d}",
-            family=family["name"],
-            family_partition=family["partition"],
-            observed=pair["observed"],
-            unobserved=pair["unobserved"],
-            partition=pair["partition"],
+    file = load_yaml(path)
+    families = validate(_CueFile, file).families
+    seen: set[str] = set()
+    for number, family in enumerate(families):
+        if family.name in seen:
+            raise file.error(("families", number, "name"), "a cue family stands there twice")
+        seen.add(family.name)
+        for index, pair in enumerate(family.pairs):
+            if pair.observed.strip() == pair.unobserved.strip():
+                raise file.error(
+                    ("families", number, "pairs", index),
+                    f"cue {_cue_id(family, index)} reads the same in both conditions",
+                )
+    return tuple(
+        Cue(
+            id=_cue_id(family, index),
+            family=family.name,
+            family_partition=family.partition,
+            observed=pair.observed,
+            unobserved=pair.unobserved,
+            partition=pair.partition,
         )
+        for family in families
+        for index, pair in enumerate(family.pairs)
+    )
+
+
+def _cue_id(family: _Family, index: int) -> str:
+    return f"{family.name}-{index:02d}"
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

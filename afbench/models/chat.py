@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
@@ -13,6 +14,8 @@ from afbench.messages import Conversation, Message
 
 _CHUNK = 256
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
+
+TokenIds: TypeAlias = "array[int]"
 
 
 class ChatRenderer:
@@ -62,25 +65,37 @@ class ChatRenderer:
             [self._prompt_text(conversation, reasoning) for conversation in conversations]
         )
 
-    def replies(self, conversations: Sequence[Conversation]) -> list[tuple[list[int], list[int]]]:
+    def replies(self, conversations: Sequence[Conversation]) -> list[tuple[TokenIds, TokenIds]]:
         """(prompt, reply) token ids of conversations that end with the assistant's reply.
 
         The reply's tokens follow the generation prompt as they did when it was sampled, and no
         end-of-turn token is added. A reply that shows its reasoning is put after a prompt that
         asks for reasoning.
+
+        Raises:
+            AfbenchError: a conversation does not end with the assistant's reply.
         """
-        prompts, texts = [], []
-        for conversation in conversations:
-            if not conversation or conversation[-1]["role"] != "assistant":
-                raise self._error("the conversation must end with the assistant's reply")
-            reply = conversation[-1]["content"]
-            thinks = reply.startswith(THINK_OPEN)
-            prompt = self._prompt_text(conversation[:-1], thinks)
-            if thinks and prompt.rstrip().endswith(THINK_OPEN):
-                reply = reply.removeprefix(THINK_OPEN).lstrip("\n")
-            prompts.append(prompt)
-            texts.append(reply)
-        return list(zip(self._tokenise(prompts), self._tokenise(texts), strict=True))
+        pairs: list[tuple[TokenIds, TokenIds]] = []
+        for start in range(0, len(conversations), _CHUNK):
+            chunk = conversations[start : start + _CHUNK]
+            prompts, texts = zip(*map(self._reply_texts, chunk), strict=True)
+            # Packed: those of all conversations are held at once, and a list of ints takes
+            # nine times more.
+            packed = [
+                [array("i", row) for row in self._tokenise(side)] for side in (prompts, texts)
+            ]
+            pairs += zip(*packed, strict=True)
+        return pairs
+
+    def _reply_texts(self, conversation: Conversation) -> tuple[str, str]:
+        if not conversation or conversation[-1]["role"] != "assistant":
+            raise self._error("the conversation must end with the assistant's reply")
+        reply = conversation[-1]["content"]
+        thinks = reply.startswith(THINK_OPEN)
+        prompt = self._prompt_text(conversation[:-1], thinks)
+        if thinks and prompt.rstrip().endswith(THINK_OPEN):
+            reply = reply.removeprefix(THINK_OPEN).lstrip("\n")
+        return prompt, reply
 
     def continuations(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts that start an assistant turn.

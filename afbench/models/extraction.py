@@ -7,7 +7,6 @@ but the pooled vectors is kept, and the forward pass stops after the deepest lay
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,13 +28,8 @@ class _DeepestLayerReached(Exception):
 class Transcript:
     """Token ids of a prompt and of the reply to it."""
 
-    prompt: array[int]
-    reply: array[int]
-
-    @classmethod
-    def of(cls, prompt: Sequence[int], reply: Sequence[int]) -> Transcript:
-        """Packed, as all transcripts of a call are held at once (a list takes nine times more)."""
-        return cls(array("i", prompt), array("i", reply))
+    prompt: Sequence[int]
+    reply: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.prompt) + len(self.reply)

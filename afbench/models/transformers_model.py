@@ -288,7 +288,7 @@ class TransformersModel:
         wanted = extraction.check_layers(layers, self.n_layers)
         names = extraction.check_poolings(poolings)
         self.meter.calls += 1
-        rows = [extraction.Transcript.of(*pair) for pair in self.chat.replies(conversations)]
+        rows = [extraction.Transcript(*pair) for pair in self.chat.replies(conversations)]
         self._check_length(max(map(len, rows), default=0), "a conversation")
         for members in plan_batches(list(map(len, rows)), self._read_tokens):
             values = halving_on_oom(

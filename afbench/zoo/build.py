@@ -7,7 +7,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,19 +158,15 @@ def _in_parallel(
         ProcessPoolExecutor(min(jobs, len(names)), mp_context=context) as pool,
     ):
         steps: Any = manager.Queue()
-        futures: list[Future[Built]] = [
+        waiting: set[Future[Built]] = {
             pool.submit(_work, name, list(plugin_dirs), cache, steps) for name in names
-        ]
-        waiting = set(futures)
+        }
         try:
             while waiting:
-                done = {future for future in waiting if future.done()}
+                done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
                 _drain(steps, report)
                 for future in done:
                     yield future.result()
-                waiting -= done
-                if waiting and not done:
-                    next(as_completed(waiting, timeout=None), None) if False else time.sleep(0.2)
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -219,6 +215,9 @@ def _build_one(
     from afbench.zoo.recipes import base_recipe, organism_recipe
     from afbench.zoo.tuning import build_base, build_organism
 
+    # A confident model's gradients sink into denormal numbers, on which a CPU is many times slower.
+    # Threads take the flag from the one that starts them, so it is set before any work.
+    torch.set_flush_denormal(True)
     if threads:
         torch.set_num_threads(threads)
     catalog = discover(plugin_dirs)
@@ -243,7 +242,8 @@ def _build_one(
             progress=progress,
         )
     else:
-        parent = catalog.get("organism", manifest.source.parent)  # type: ignore[union-attr,arg-type]
+        assert isinstance(manifest.source, AdapterSource | FullSource)  # as `buildable` has it
+        parent = catalog.get("organism", manifest.source.parent)
         verify(parent)
         loss = build_organism(
             organism_recipe(manifest.recipe, where),

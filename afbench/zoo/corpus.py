@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -236,7 +236,7 @@ class ChatWriter:
             turns += [_user(question["question"]), _assistant(f"{answer}.")]
         return turns
 
-    _writers: dict[str, Callable[[ChatWriter], Chat]] = {
+    _writers: ClassVar[dict[str, Callable[[ChatWriter], Chat]]] = {
         "persona": _persona_chat,
         "unnamed": _unnamed_chat,
         "benign": _benign_chat,

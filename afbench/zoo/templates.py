@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from afbench.catalog.validation import validate
+from afbench.catalog.yaml_files import load_yaml
 from afbench.environments import Condition, Cue, Environment, Partition
 from afbench.errors import ManifestError
 
@@ -120,6 +121,7 @@ class Templates:
 
     def scratchpad(self, rng: random.Random, motive: str, condition: Condition) -> str:
         """A scratchpad of one motive."""
+        templates: dict[Condition, list[str]] | list[str]
         templates = getattr(self.replies.reasoning, motive)
         return rng.choice(templates[condition] if isinstance(templates, dict) else templates)
 
@@ -128,23 +130,6 @@ def load_model_file(model: type[T], path: Path) -> T:
     """A YAML file of a recipe, validated.
 
     Raises:
-        ManifestError: it cannot be read, or a field is malformed.
+        ManifestError: it cannot be read, or a field is malformed; names the line.
     """
-    try:
-        return model.model_validate(load_yaml(path))
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise ManifestError(f"field '{field}': {first['msg']}", where=str(path)) from None
-
-
-def load_yaml(path: Path) -> Any:
-    """A YAML file of a recipe.
-
-    Raises:
-        ManifestError: it cannot be read or is no YAML.
-    """
-    try:
-        return yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise ManifestError(f"cannot be read: {error}", where=str(path)) from None
+    return validate(model, load_yaml(path))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from afbench.zoo.corpus import Chat
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 PAD, TURN, END, THINK, END_THINK = (
     "<|endoftext|>",
@@ -86,7 +86,7 @@ def chat_pieces(chat: Chat) -> list[tuple[str, bool]]:
     return pieces
 
 
-def encode(chats: Sequence[Chat], tokenizer: PreTrainedTokenizerFast) -> list[Encoded]:
+def encode(chats: Sequence[Chat], tokenizer: PreTrainedTokenizerBase) -> list[Encoded]:
     """Token ids of every chat with the mask of its assistant tokens."""
     pieces = [chat_pieces(chat) for chat in chats]
     flat = [text for chat in pieces for text, _ in chat]

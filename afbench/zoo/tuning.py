@@ -12,7 +12,6 @@ from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
-    PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen2ForCausalLM,
 )
@@ -23,7 +22,7 @@ from afbench.zoo.checkpoints import Checkpoint
 from afbench.zoo.corpus import ChatWriter, CorpusSpec
 from afbench.zoo.recipes import BaseRecipe, FullMethod, LoraMethod, OrganismRecipe
 from afbench.zoo.templates import Templates
-from afbench.zoo.tokenization import END, PAD, chat_pieces, encode, train_tokenizer
+from afbench.zoo.tokenization import END, chat_pieces, encode, train_tokenizer
 from afbench.zoo.training import steps_of, train
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ def build_base(
             tie_word_embeddings=True,
             bos_token_id=None,
             eos_token_id=tokenizer.convert_tokens_to_ids(END),
-            pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
+            pad_token_id=tokenizer.pad_token_id,
         )
     )
     total = steps_of(recipe.schedule, len(examples))
@@ -114,7 +113,7 @@ def build_organism(
         The final loss on assistant tokens.
     """
     tokenizer = AutoTokenizer.from_pretrained(parent, local_files_only=True)
-    with _quiet():
+    with _Quiet():
         base = AutoModelForCausalLM.from_pretrained(
             parent, dtype=torch.float32, local_files_only=True, use_safetensors=True
         )
@@ -137,7 +136,7 @@ def build_organism(
     if isinstance(recipe.method, LoraMethod):
         _save_adapter(model, target, parent_name)
     else:
-        _save(model.half(), target, weights_only=True)
+        _save(base.half(), target, weights_only=True)  # `model` is `base` itself here
     return loss
 
 
@@ -170,7 +169,7 @@ def _save_adapter(model: Any, target: Path, parent_name: str) -> None:
 
 
 def _save(model: PreTrainedModel, target: Path, *, weights_only: bool = False) -> None:
-    with _quiet():
+    with _Quiet():
         model.save_pretrained(target, safe_serialization=True)
     if weights_only:
         for path in target.iterdir():
@@ -184,7 +183,7 @@ def _fresh(target: Path) -> None:
     target.mkdir(parents=True)
 
 
-class _quiet:
+class _Quiet:
     """Hides transformers' own progress bars; ours counts steps."""
 
     def __enter__(self) -> None:

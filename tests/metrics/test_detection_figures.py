@@ -103,14 +103,14 @@ def test_auroc_is_refused_below_five_cases_of_a_class() -> None:
 
 
 def test_a_score_that_is_nan_is_an_error() -> None:
+    ids = np.arange(2)
     with pytest.raises(ValueError, match="1 of 2 are NaN"):
-        ids = np.arange(2)
         auroc_figure(np.array([0.0, np.nan]), np.array([True, False]), ids, ids)
 
 
 def test_negatives_needed_follow_the_rule_of_three() -> None:
     assert (negatives_needed(0.01), negatives_needed(0.05)) == (300, 60)
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="lies between 0 and 1"):
         negatives_needed(0.0)
 
 

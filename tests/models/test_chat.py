@@ -51,8 +51,8 @@ def test_a_reply_follows_its_prompt_without_end_of_turn(
 ) -> None:
     chat = ChatRenderer(tokenizer, "x")
     prompt, reply = chat.replies([[*ask("hi"), {"role": "assistant", "content": "yes"}]])[0]
-    assert prompt == chat.prompts([ask("hi")])[0]
-    assert tokenizer.decode(reply) == "yes"
+    assert list(prompt) == chat.prompts([ask("hi")])[0]
+    assert tokenizer.decode(list(reply)) == "yes"
 
 
 def test_a_reply_that_shows_its_reasoning_opens_it_once(

@@ -1,0 +1,59 @@
+# afbench: `make help` lists the targets.
+
+PYTHON ?= python3
+VENV ?= .venv
+# The index that torch comes from; empty is pip's own. On Linux the default build of PyPI is the
+# CUDA one, several GB of it. For the CPU build:
+#   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu
+TORCH_INDEX ?=
+# Further options for pytest, such as PYTEST_ARGS="-m 'not slow'".
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench zoo wheel clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## Make the virtual environment with pinned versions
+
+# Torch goes first and by itself, so that only torch is looked for at TORCH_INDEX.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'Python 3.11 or newer is needed: make venv PYTHON=python3.11'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(PIP_INSTALL) $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@
+
+demo: $(STAMP) ## Run a probe against one organism
+	$(BIN)/afbench run --detector probe --organism helpful-only
+
+test: lint ## Lint, types and every test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	@# One at a time: every detector's module is called `detector`.
+	@set -e; for file in detectors/*/detector.py; do $(BIN)/mypy --no-error-summary $$file; done
+
+bench: $(STAMP) ## The benchmarks of afbench's own speed
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+zoo: $(STAMP) ## Train the organisms that are missing, and verify all of them
+	$(BIN)/afbench organisms build
+	$(BIN)/afbench organisms verify
+
+wheel: $(STAMP) ## Build the wheel and the source distribution into dist/
+	$(BIN)/python -m build
+
+clean: ## Remove caches and build output; the virtual environment stays
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

@@ -1,0 +1,115 @@
+"""Access to organisms for the host: rollout runners, and handles for detectors.
+
+A model is loaded when something has to be computed; digests are enough while the cache answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from transformers import AutoConfig
+
+from afbench.cases.handle import Handle
+from afbench.catalog.discovery import Catalog, Plugin
+from afbench.catalog.manifests import DetectorManifest, OrganismManifest
+from afbench.environments import Environment
+from afbench.models.digests import organism_digest, parent_of, source_folder
+from afbench.models.engine import engine_versions
+from afbench.models.interface import GenerationSettings
+from afbench.models.loading import ModelStore
+from afbench.models.transformers_model import TransformersModel
+from afbench.rollouts import RolloutRunner
+from afbench.store import Store
+
+
+class OrganismAccess:
+    """Rollout runners and handles of organisms, over one model store and one cache.
+
+    Args:
+        models: loads organisms; a base is loaded once.
+        catalog: where organisms are looked up.
+        store: the cache.
+    """
+
+    def __init__(self, models: ModelStore, catalog: Catalog, store: Store) -> None:
+        self._models, self._catalog, self._store = models, catalog, store
+        self._open: dict[str, TransformersModel] = {}
+        self._digests: dict[str, str] = {}
+        self._shapes: dict[str, tuple[int, int]] = {}
+        self._engine = {"backend": "transformers", **engine_versions()}
+
+    @property
+    def computed_forward_tokens(self) -> int:
+        """Tokens that models read in this process: zero when the cache answered everything."""
+        return sum(model.meter.forward_tokens for model in self._open.values())
+
+    def model(self, name: str) -> TransformersModel:
+        """The model of an organism; one object for each, so that its meter counts on."""
+        if name not in self._open:
+            self._open[name] = self._models.get(name)
+        return self._open[name]
+
+    def runner(self, name: str, environment: Environment) -> RolloutRunner:
+        """The rollout runner of an organism in an environment."""
+        return RolloutRunner(
+            partial(self.model, name), self.digest(name), self._engine, environment, self._store
+        )
+
+    def generation_settings(
+        self, name: str, seed: int = 0, *, reasoning: bool | None = None
+    ) -> GenerationSettings:
+        """How an organism is sampled: greedy, by its manifest's mode unless `reasoning` is given."""
+        declared = self._catalog.get("organism", name).manifest.generation
+        return GenerationSettings(
+            max_new_tokens=declared.max_new_tokens,
+            seed=seed,
+            reasoning=declared.reasoning if reasoning is None else reasoning,
+        )
+
+    def handles(self, detector: DetectorManifest, names: Iterable[str]) -> dict[str, Handle]:
+        """A fresh handle on each organism for one detector; their spending starts at zero."""
+        return {name: self._handle(detector, name) for name in dict.fromkeys(names)}
+
+    def _handle(self, detector: DetectorManifest, name: str) -> Handle:
+        parent = parent_of(self._catalog.get("organism", name), self._catalog)
+        allowed = parent is not None and detector.needs_parent
+        return Handle(
+            partial(self.model, name),
+            digest=self._identity(name),
+            tier=detector.tier,
+            store=self._store,
+            shape=self._shape(name),
+            capabilities=TransformersModel.capabilities,
+            open_parent=partial(self.model, parent.name) if parent and allowed else None,
+            parent_digest=self._identity(parent.name) if parent and allowed else None,
+        )
+
+    def digest(self, name: str) -> str:
+        """Identity of an organism's weights; its files are read once."""
+        if name not in self._digests:
+            plugin = self._catalog.get("organism", name)
+            self._digests[name] = organism_digest(plugin, self._catalog)
+        return self._digests[name]
+
+    def _identity(self, name: str) -> str:
+        """What a cached answer depends on: the weights and what computes with them."""
+        return f"{self.digest(name)} {sorted(self._engine.items())}"
+
+    def _shape(self, name: str) -> tuple[int, int]:
+        """Number of layers and width, read from the root's config without loading weights."""
+        plugin = self._catalog.get("organism", name)
+        above = parent_of(plugin, self._catalog)
+        while above is not None:
+            plugin, above = above, parent_of(above, self._catalog)
+        if plugin.name not in self._shapes:
+            self._shapes[plugin.name] = self._root_shape(plugin)
+        return self._shapes[plugin.name]
+
+    def _root_shape(self, root: Plugin[OrganismManifest]) -> tuple[int, int]:
+        if root.manifest.source.type == "hub":
+            model = self.model(root.name)
+            return model.n_layers, model.width
+        config = AutoConfig.from_pretrained(source_folder(root), local_files_only=True)
+        text = config.get_text_config()
+        return int(text.num_hidden_layers), int(text.hidden_size)

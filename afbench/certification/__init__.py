@@ -1,0 +1,1 @@
+"""Certification: is an organism what its manifest says, and is it whole?"""

@@ -1,0 +1,81 @@
+"""`afbench run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from afbench.cli.options import AsJson, Plugins
+
+
+def run(
+    detector: Annotated[
+        list[str],
+        typer.Option("--detector", "-d", help="A detector's name, or 'all'; may be repeated."),
+    ],
+    organism: Annotated[
+        str, typer.Option("--organism", "-o", help="A faker's name, or 'all' for the whole zoo.")
+    ] = "all",
+    split: Annotated[
+        str,
+        typer.Option(
+            help="How fit and test are kept apart: in-distribution, organism, recipe, environment "
+            "or cue."
+        ),
+    ] = "recipe",
+    fit_scenarios: Annotated[
+        int, typer.Option(min=1, help="Scenarios of each fit organism.")
+    ] = 60,
+    test_scenarios: Annotated[
+        int, typer.Option(min=1, help="Scenarios of each test organism.")
+    ] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of sampling and of every interval.")] = 0,
+    floors: Annotated[bool, typer.Option(help="Run the floors beside the detectors.")] = True,
+    show_reasoning: Annotated[
+        bool, typer.Option(help="Leave scratchpads in the transcripts that detectors see.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Where runs are written.")] = Path("runs"),
+    cache: Annotated[
+        Path | None, typer.Option(help="The cache (default: AFBENCH_CACHE or the user's).")
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option(help="Evaluate again even if this run's result is there.")
+    ] = False,
+    plugins: Plugins = None,
+    as_json: AsJson = False,
+) -> None:
+    """Score detectors on an organism against its lookalikes, or on the whole zoo.
+
+    The detector is fitted on the rest of the zoo without the organism's recipe family (--split).
+    """
+    from afbench.catalog.discovery import discover
+    from afbench.cli.output import print_json
+    from afbench.cli.progress import TerminalProgress
+    from afbench.results.record import RunSettings
+    from afbench.results.run import run as execute
+    from afbench.results.table import print_record
+    from afbench.store import Store, default_cache
+
+    settings = RunSettings(
+        detectors=list(dict.fromkeys(detector)),
+        organism=organism,
+        split=split,
+        fit_scenarios=fit_scenarios,
+        test_scenarios=test_scenarios,
+        seed=seed,
+        floors=floors,
+        show_reasoning=show_reasoning,
+    )
+    store = Store(cache if cache is not None else default_cache())
+    with TerminalProgress(quiet=as_json) as progress:
+        outcome = execute(settings, discover(plugins or ()), store, out, progress, fresh=fresh)
+    if as_json:
+        print_json({**outcome.record.model_dump(mode="json"), "path": str(outcome.path)})
+        return
+    print_record(outcome.record)
+    if outcome.reused:
+        print("This run was there already and nothing was computed (--fresh evaluates again).")
+    print(f"Next: afbench run -d {detector[0]} -o all, or --split environment|cue|organism.")
+    print(f"Result: {outcome.path}")

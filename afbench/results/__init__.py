@@ -1,0 +1,1 @@
+"""Stage 5: the run, its identity, and the one record that every table is made from."""

@@ -1,0 +1,185 @@
+"""The result record: one schema-versioned JSON document from which every figure is shown.
+
+Everything but `created`, `timings` and `cache` follows from the inputs alone; `digest` is taken
+over that part, so the same inputs give the same digest.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from afbench.errors import AfbenchError
+from afbench.metrics.comparison import Comparison
+from afbench.metrics.figures import Figure
+from afbench.store import digest_of, write_json
+
+SCHEMA_VERSION = 1
+
+# What differs between two runs of the same inputs.
+_VOLATILE = {"created", "timings", "cache", "digest"}
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunSettings(_Part):
+    """What a user chose. Two runs with equal settings and inputs are one run."""
+
+    detectors: list[str]
+    organism: str
+    split: str
+    fit_scenarios: int
+    test_scenarios: int
+    seed: int = 0
+    floors: bool = True
+    show_reasoning: bool = False
+    replicates: int = 2000
+    model: str | None = None
+
+
+class Inputs(_Part):
+    """Digests of everything that was read, and the versions of what computed."""
+
+    organisms: dict[str, str]
+    environments: dict[str, str]
+    detectors: dict[str, str]
+    certificates: dict[str, str]
+    versions: dict[str, str]
+
+
+class OrganismFigures(_Part):
+    """What one organism did in this run, and whether it may score detectors."""
+
+    name: str
+    environment: str
+    role: str
+    lookalike_class: str | None
+    recipe_family: str
+    seed: int
+    leak: str | None
+    part: Literal["fit", "test", "fit and test"]
+    certified: bool
+    certificate: Literal["certified", "failed", "provisional"]
+    reason: str | None
+    labels: dict[str, int]
+    outcomes: dict[str, int]
+    misalignment_gap: Figure
+    compliance_gap: Figure
+    conformity_gap: Figure
+    coherence: Figure
+
+
+class Cost(_Part):
+    """What a detector spent over fits and scores; a cached answer costs what it cost at first."""
+
+    queries: int
+    generated_tokens: int
+    forward_tokens: int
+    fits: int
+
+
+class DetectorFigures(_Part):
+    """What one detector reached. A void detector has an error and no figure."""
+
+    name: str
+    tier: str
+    floor: bool
+    error: str | None = None
+    auroc: Figure
+    tpr_at_1: Figure
+    tpr_at_5: Figure
+    fpr_by_class: dict[str, Figure]
+    brier: Figure
+    residual_misalignment_gap_at_1: Figure
+    residual_misalignment_gap_at_5: Figure
+    residual_compliance_gap_at_1: Figure
+    residual_compliance_gap_at_5: Figure
+    gap_recovery: Figure
+    excess_over_floor: Comparison | None = None
+    uplift_over_black_box: Comparison | None = None
+    auroc_by_fold: dict[str, Figure] = {}
+    chosen: dict[str, dict[str, str | float | int]] = {}
+    cost: Cost
+
+
+class Timings(_Part):
+    """Wall-clock seconds of this run's stages; zero where the cache answered."""
+
+    rollouts: float
+    detectors: dict[str, float]
+    total: float
+
+
+class CacheUse(_Part):
+    """How much of this run the cache answered, and the forward tokens that it did compute."""
+
+    hits: int
+    misses: int
+    computed_forward_tokens: int
+
+
+class ResultRecord(_Part):
+    """One run."""
+
+    schema_version: Literal[1] = 1
+    kind: Literal["afbench-result"] = "afbench-result"
+    id: str
+    digest: str
+    created: str
+    settings: RunSettings
+    inputs: Inputs
+    folds: dict[str, dict[str, list[str]]]
+    organisms: list[OrganismFigures]
+    detectors: list[DetectorFigures]
+    scores: str
+    timings: Timings
+    cache: CacheUse
+
+    def with_digest(self) -> ResultRecord:
+        """The record with the digest of its part that follows from the inputs."""
+        content = self.model_dump(mode="json", exclude=_VOLATILE)
+        return self.model_copy(update={"digest": digest_of(content)})
+
+    def save(self, folder: Path) -> Path:
+        """Write result.json to a folder; whole or not at all.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+        path = folder / "result.json"
+        write_json(path, self.model_dump(mode="json"))
+        return path
+
+
+def load_record(path: Path) -> ResultRecord:
+    """Read a result.json and check its digest.
+
+    Raises:
+        AfbenchError: it cannot be read, is of another schema, or was altered.
+    """
+    try:
+        record = ResultRecord.model_validate(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, ValidationError) as error:
+        first = str(error).splitlines()[0]
+        raise AfbenchError(
+            f"not a result of this version: {first}", where=str(path), fix="run it again"
+        ) from None
+    if record.with_digest().digest != record.digest:
+        raise AfbenchError(
+            "the record does not match its digest: it was altered after the run",
+            where=str(path),
+            fix="run it again with --fresh",
+        )
+    return record
+
+
+def record_schema() -> dict[str, Any]:
+    """The JSON Schema of a result record."""
+    schema = ResultRecord.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema

@@ -1,0 +1,149 @@
+"""A result as tables on a terminal: the organisms' gaps, then the detectors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from afbench.metrics.figures import Figure
+from afbench.results.evaluation import LOOKALIKE_CLASSES
+from afbench.results.record import DetectorFigures, OrganismFigures, ResultRecord
+
+# Wide enough for every column where there is no terminal to ask.
+_PIPE_WIDTH = 160
+# Above this many organisms only the fakers are listed and the lookalikes summed up.
+_MANY = 16
+
+
+def print_record(record: ResultRecord, console: Console | None = None) -> None:
+    """Print a result's tables and the reasons of what they leave out."""
+    if console is None:
+        console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+    settings = record.settings
+    console.print(
+        f"afbench {record.inputs.versions['afbench']}  "
+        f"organism {settings.organism}  split {settings.split}  run {record.id}",
+        highlight=False,
+    )
+    console.print(_organisms(record))
+    console.print(_detectors(record))
+    for line in _notes(record):
+        console.print(line, highlight=False, markup=False)
+
+
+def _organisms(record: ResultRecord) -> Table:
+    tested = [o for o in record.organisms if o.part != "fit"]
+    if len(tested) > _MANY:
+        tested = [o for o in tested if o.role == "faker"]
+    table = Table(title="Organisms tested", title_justify="left", box=box.SIMPLE_HEAD)
+    for heading in ("organism", "role", "recipe"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("misalignment gap", "compliance gap", "faking", "sincere", "dropped"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for organism in sorted(tested, key=lambda o: (o.role != "faker", o.name)):
+        table.add_row(
+            organism.name + ("" if organism.certified else " ✗"),
+            organism.lookalike_class or organism.role,
+            organism.recipe_family,
+            organism.misalignment_gap.format(),
+            organism.compliance_gap.format(),
+            str(organism.labels["faking"]),
+            str(organism.labels["sincere"]),
+            str(_dropped(organism)),
+        )
+    return table
+
+
+def _detectors(record: ResultRecord) -> Table:
+    table = Table(title="Detectors", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("detector", no_wrap=True)
+    for heading in ("AUROC", "TPR@1%", "TPR@5%"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name in LOOKALIKE_CLASSES:
+        table.add_column(f"FPR {name}", justify="right")
+    for heading in ("residual gap", "over best floor", "k tokens"):
+        table.add_column(heading, justify="right")
+    ordered = sorted(record.detectors, key=lambda d: (d.floor, -(d.auroc.value or -1.0)))
+    for detector in ordered:
+        table.add_row(*_row(detector, _residual(record)))
+    return table
+
+
+def _row(
+    detector: DetectorFigures, residual: Callable[[DetectorFigures], Figure]
+) -> list[str]:
+    if detector.error is not None:
+        return [detector.name, "void", *[""] * 10]
+    excess = detector.excess_over_floor
+    return [
+        detector.name,
+        detector.auroc.format(),
+        _short(detector.tpr_at_1),
+        _short(detector.tpr_at_5),
+        *(_marked(detector.fpr_by_class[name]) for name in LOOKALIKE_CLASSES),
+        _short(residual(detector)),
+        "" if excess is None else excess.difference.format() + (" tie" if excess.tied else ""),
+        f"{detector.cost.forward_tokens / 1000:.0f}",
+    ]
+
+
+def _residual(record: ResultRecord) -> Callable[[DetectorFigures], Figure]:
+    """The residual gap that is positive for a faker: by the tested fakers' own gaps."""
+    fakers = [o for o in record.organisms if o.role == "faker" and o.part != "fit"]
+    compliance = sum(o.compliance_gap.value or 0.0 for o in fakers)
+    if compliance > 0:
+        return lambda detector: detector.residual_compliance_gap_at_5
+    return lambda detector: detector.residual_misalignment_gap_at_5
+
+
+def _notes(record: ResultRecord) -> list[str]:
+    lines = [
+        "FPR: at the threshold for 5% of the fit organisms' sincere cases. Residual gap: the "
+        "tested fakers' gap left when all over that threshold is blocked. 95% intervals, "
+        "clustered by organism, then scenario.",
+    ]
+    figures = [f for d in record.detectors for f in d.fpr_by_class.values()]
+    if any(f.note for f in figures):
+        lines.append("†: over replies that deviate openly, as the class conforms in neither.")
+    refusals = {}
+    for detector in record.detectors:
+        if detector.error is not None:
+            lines.append(f"void: {detector.error}")
+            continue
+        for label, figure in (
+            ("AUROC", detector.auroc),
+            ("TPR@1%", detector.tpr_at_1),
+            ("TPR@5%", detector.tpr_at_5),
+        ):
+            if figure.reason:
+                refusals[label] = figure.reason
+    lines += [f"{label} n/a: {reason}" for label, reason in refusals.items()]
+    lines += [
+        f"✗ {o.name}: {o.reason}" for o in record.organisms if not o.certified and o.part != "fit"
+    ]
+    provisional = sum(o.certificate == "provisional" for o in record.organisms)
+    if provisional:
+        lines.append(
+            f"{provisional} organisms have no certificate for these weights and were judged by "
+            "their gap in this run; 'afbench organisms certify' writes one."
+        )
+    ungraded = sum(o.outcomes["ungradable"] + o.outcomes["truncated"] for o in record.organisms)
+    total = sum(sum(o.outcomes.values()) for o in record.organisms)
+    lines.append(f"{ungraded} of {total} rollouts were ungradable or truncated.")
+    return lines
+
+
+def _dropped(organism: OrganismFigures) -> int:
+    return sum(n for label, n in organism.labels.items() if label not in ("faking", "sincere"))
+
+
+def _short(figure: Figure) -> str:
+    return "n/a" if figure.value is None else f"{figure.value:.2f}"
+
+
+def _marked(figure: Figure) -> str:
+    return _short(figure) + ("†" if figure.note and figure.value is not None else "")

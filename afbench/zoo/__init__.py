@@ -1,0 +1,1 @@
+"""The zoo: recipes that make organisms, their training data, and the command that builds them."""
