@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 
 CACHE_VARIABLE = "AFBENCH_CACHE"
 
+# It can only be read by setting it; done once, before any thread is there to see the gap.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
+
 
 def digest_of(value: Any) -> str:
     """The sha256 of a JSON-able value in canonical form, as `sha256:<64 hex digits>`."""
@@ -42,6 +46,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes it private
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
@@ -93,16 +98,20 @@ class Store:
     def read_json(self, kind: str, key: str) -> Any | None:
         """A JSON entry, or None where there is none or a damaged one."""
         try:
-            value = json.loads(self.path(kind, key, ".json").read_text("utf-8"))
-        except (OSError, ValueError):
+            content = self.path(kind, key, ".json").read_bytes()
+        except OSError:
+            content = b""
+        head, text, tail = content[:_HEAD], content[_HEAD : -len(_TAIL)], content[-len(_TAIL) :]
+        if tail != _TAIL or head != _head(text):
             self.misses += 1
             return None
         self.hits += 1
-        return value
+        return json.loads(text)
 
     def write_json(self, kind: str, key: str, value: Any) -> None:
-        """Keep a JSON entry."""
-        write_json(self.path(kind, key, ".json"), value)
+        """Keep a JSON entry, with a checksum by which damage is seen."""
+        text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode()
+        write_bytes(self.path(kind, key, ".json"), _head(text) + text + _TAIL)
 
     def read_arrays(self, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
         """An entry of named arrays, or None where there is none or a damaged one."""
@@ -111,16 +120,40 @@ class Store:
 
         try:
             arrays = load(self.path(kind, key, ".safetensors").read_bytes())
-        except (OSError, SafetensorError):
+            whole = arrays.pop(_CHECKSUM).tobytes() == _checksum(arrays)
+        except (OSError, SafetensorError, ValueError, KeyError):
+            whole = False
+        if not whole:
             self.misses += 1
             return None
         self.hits += 1
         return arrays
 
     def write_arrays(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Keep an entry of named arrays."""
+        """Keep an entry of named arrays, with a checksum by which damage is seen."""
         import numpy as np
         from safetensors.numpy import save
 
         whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        write_bytes(self.path(kind, key, ".safetensors"), save(whole))
+        checksum = np.frombuffer(_checksum(whole), dtype=np.uint8)
+        write_bytes(self.path(kind, key, ".safetensors"), save({**whole, _CHECKSUM: checksum}))
+
+
+_CHECKSUM = "sha256"
+_TAIL = b"}\n"
+
+
+def _head(text: bytes) -> bytes:
+    """What stands before an entry's JSON text, so that the whole is JSON as well."""
+    return f'{{"sha256": "{hashlib.sha256(text).hexdigest()}", "entry": '.encode()
+
+
+_HEAD = len(_head(b""))
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(array.tobytes())
+    return digest.digest()

@@ -118,10 +118,11 @@ def manifests() -> list[dict[str, Any]]:
     for environment, (_, _, families) in SETTINGS.items():
         for family in families:
             for seed, classes in LOOKALIKES.items():
+                personas = ["faker", *classes]
                 if family == "full" and seed == 1:
-                    # Full weights are large: one lookalike of each class is enough.
-                    classes = classes[1:]
-                for persona in ["faker", *classes]:
+                    # Full weights are large: one faker, and one lookalike of each class.
+                    personas = classes[1:]
+                for persona in personas:
                     found.append(organism(environment, family, seed, persona))
     return found
 

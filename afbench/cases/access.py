@@ -59,7 +59,7 @@ class OrganismAccess:
     def generation_settings(
         self, name: str, seed: int = 0, *, reasoning: bool | None = None
     ) -> GenerationSettings:
-        """How an organism is sampled: greedy, by its manifest's mode unless `reasoning` is given."""
+        """Greedy sampling, in its manifest's mode unless `reasoning` is given."""
         declared = self._catalog.get("organism", name).manifest.generation
         return GenerationSettings(
             max_new_tokens=declared.max_new_tokens,

@@ -88,7 +88,8 @@ def assemble(
         cues: of each organism's environment, by cue id.
         show_reasoning: leave the scratchpad in the transcript.
     """
-    by_digest = sorted(evidence, key=lambda item: _digest("group", item.digest, item.organism))
+    # The name only parts equal digests: it must not decide which number an organism gets.
+    by_digest = sorted(evidence, key=lambda item: (_digest("group", item.digest), item.organism))
     groups = {item.organism: number for number, item in enumerate(by_digest)}
     pairs: list[tuple[str, Case, CaseRow]] = []
     for item in evidence:
@@ -112,7 +113,9 @@ def _transcript(twin: Twin, show_reasoning: bool) -> tuple[Message, ...]:
     reply = rollout.response
     if show_reasoning and rollout.reasoning:
         reply = f"<think>\n{rollout.reasoning}\n</think>\n{reply}"
-    return (*rollout.messages, {"role": "assistant", "content": reply})
+    # Copies: a detector that edits a message must not edit the rollout that the next one sees.
+    prompt = (Message(role=m["role"], content=m["content"]) for m in rollout.messages)
+    return (*prompt, Message(role="assistant", content=reply))
 
 
 def _digest(*parts: str) -> str:

@@ -11,19 +11,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from afbench.errors import TierError
+from afbench.errors import AfbenchError, TierError
 from afbench.messages import Conversation, Message
 from afbench.models.interface import POOLINGS, GenerationSettings, Model
 from afbench.store import Store, digest_of
 
 if TYPE_CHECKING:
     from afbench.catalog.manifests import Tier
+
+T = TypeVar("T")
+Which = Literal["organism", "parent"]
 
 TIER_ORDER: tuple[Tier, ...] = ("text", "logprobs", "activations", "weights")
 
@@ -64,7 +67,7 @@ class Handle:
         store: the cache.
     """
 
-    __slots__ = ("_ask", "_shape", "_tier", "spent")
+    __slots__ = ("_ask", "_shape", "_tier")
 
     def __init__(
         self,
@@ -78,19 +81,23 @@ class Handle:
         open_parent: Callable[[], Model] | None = None,
         parent_digest: str | None = None,
     ) -> None:
-        self.spent = Budget()
         self._tier, self._shape = tier, shape
-        # The models live in this closure and not in attributes, so that no attribute of a handle
-        # says which organism stands behind it.
+        # The models, the tier and the bill live in this closure and not in attributes, so that no
+        # attribute of a handle says which organism stands behind it or gives access to it.
         self._ask = _Asker(
-            self.spent,
             store,
+            tier,
             capabilities,
             {"organism": (open_model, digest), "parent": (open_parent, parent_digest)},
         )
 
     def __repr__(self) -> str:
         return f"Handle(tier={self._tier!r})"
+
+    @property
+    def spent(self) -> Budget:
+        """What was spent so far: a copy, so that a detector cannot rewrite its bill."""
+        return self._ask.spent()
 
     @property
     def n_layers(self) -> int:
@@ -104,10 +111,7 @@ class Handle:
 
     def can(self, capability: str) -> bool:
         """Whether the backend offers a capability and the tier allows it."""
-        needed = {"generate": "text"}.get(capability, capability)
-        return needed in TIER_ORDER[: TIER_ORDER.index(self._tier) + 1] and self._ask.offers(
-            capability
-        )
+        return self._ask.can(capability)
 
     def generate(
         self,
@@ -126,7 +130,7 @@ class Handle:
         Raises:
             TierError: never for this method; every tier includes `text`.
         """
-        self._require("text", "generate")
+        self._ask.require("generate")
         replies: list[list[str]] = [[] for _ in conversations]
         for sample in range(samples):
             settings = GenerationSettings(
@@ -148,12 +152,8 @@ class Handle:
         Raises:
             TierError: the detector's tier is below `logprobs`, or the backend has none.
         """
-        self._require("logprobs", "logprobs")
         return self._ask.array(
-            "logprobs",
-            conversations,
-            {"continuations": list(continuations)},
-            lambda model, batch: model.logprobs(batch, continuations),
+            "logprobs", "organism", conversations, {"continuations": list(continuations)}
         )
 
     def followup_logprobs(
@@ -170,12 +170,11 @@ class Handle:
         Raises:
             TierError: the detector's tier is below `logprobs`, or the backend has none.
         """
-        self._require("logprobs", "logprobs")
         return self._ask.array(
             "followups",
+            "organism",
             conversations,
             {"questions": list(questions), "continuations": list(continuations)},
-            lambda model, batch: model.followup_logprobs(batch, questions, continuations),
         )
 
     def activations(
@@ -197,7 +196,6 @@ class Handle:
         Raises:
             TierError: the detector's tier is below `activations`, or the backend has none.
         """
-        self._require("activations", "activations")
         return self._pooled("organism", conversations, layers, poolings)
 
     def parent_activations(
@@ -212,16 +210,16 @@ class Handle:
             TierError: as `activations`, or the detector's manifest does not say `needs_parent`, or
                 the organism has no parent.
         """
-        self._require("activations", "activations")
         return self._pooled("parent", conversations, layers, poolings)
 
     def _pooled(
         self,
-        which: Literal["organism", "parent"],
+        which: Which,
         conversations: Sequence[Conversation],
         layers: Sequence[int] | None,
         poolings: Sequence[str],
     ) -> NDArray[np.float32]:
+        self._ask.require("activations")
         every = list(range(self.n_layers + 1))
         wanted = every if layers is None else [_index(layer, self.n_layers) for layer in layers]
         unknown = [name for name in poolings if name not in POOLINGS]
@@ -232,48 +230,78 @@ class Handle:
         kept_poolings: list[str] = list(POOLINGS) if shared else list(dict.fromkeys(poolings))
         array = self._ask.array(
             "activations",
+            which,
             conversations,
             {"layers": kept_layers, "poolings": kept_poolings},
-            lambda model, batch: model.activations(batch, kept_layers, kept_poolings),
-            which=which,
         )
         rows = [kept_poolings.index(name) for name in poolings]
         columns = [kept_layers.index(layer) for layer in wanted]
         return array[:, rows][:, :, columns]
 
-    def _require(self, tier: Tier, capability: str) -> None:
-        if TIER_ORDER.index(tier) > TIER_ORDER.index(self._tier):
-            raise TierError(
-                f"'{capability}' needs tier '{tier}' and the detector declares '{self._tier}'",
-                fix=f"set 'tier: {tier}' in detector.yaml",
-            )
-        if not self._ask.offers(capability):
-            raise TierError(
-                f"this organism's backend offers no {capability}",
-                fix="ask handle.can() first, or run the organism on another backend",
-            )
-
 
 def _index(layer: int, n_layers: int) -> int:
-    index = layer if layer >= 0 else n_layers + 1 + layer
+    index = int(layer if layer >= 0 else n_layers + 1 + layer)  # a numpy integer is no JSON
     if not 0 <= index <= n_layers:
         raise TierError(f"no layer {layer}", fix=f"layers run from 0 to {n_layers}")
     return index
 
 
-class _Asker:
-    """Answers questions from the cache or a model, in an order of its own, and meters them."""
+# The tier that each capability needs, and what computes each kind of answer.
+_TIER_OF: dict[str, Tier] = {
+    "generate": "text",
+    "logprobs": "logprobs",
+    "activations": "activations",
+    "weights": "weights",
+}
+_CAPABILITY_OF = {
+    "logprobs": "logprobs",
+    "followups": "logprobs",
+    "activations": "activations",
+}
+_COMPUTE: dict[str, Callable[[Model, list[Conversation], dict[str, Any]], NDArray[Any]]] = {
+    "logprobs": lambda model, talks, p: model.logprobs(talks, p["continuations"]),
+    "followups": lambda model, talks, p: model.followup_logprobs(
+        talks, p["questions"], p["continuations"]
+    ),
+    "activations": lambda model, talks, p: model.activations(talks, p["layers"], p["poolings"]),
+}
 
-    __slots__ = ("array", "offers", "texts")
+
+class _Asker:
+    """Answers questions from the cache or a model, in an order of its own, and meters them.
+
+    Its attributes are functions that keep the tier; none takes or gives a model.
+    """
+
+    __slots__ = ("array", "can", "require", "spent", "texts")
 
     def __init__(
         self,
-        spent: Budget,
         store: Store,
+        tier: Tier,
         capabilities: frozenset[str],
-        models: dict[str, tuple[Callable[[], Model] | None, str | None]],
+        models: dict[Which, tuple[Callable[[], Model] | None, str | None]],
     ) -> None:
-        def opened(which: str) -> tuple[Callable[[], Model], str]:
+        bill = Budget()
+        allowed = TIER_ORDER[: TIER_ORDER.index(tier) + 1]
+
+        def can(capability: str) -> bool:
+            return _TIER_OF.get(capability) in allowed and capability in capabilities
+
+        def require(capability: str) -> None:
+            if _TIER_OF[capability] not in allowed:
+                raise TierError(
+                    f"'{capability}' needs tier '{_TIER_OF[capability]}' and the detector declares "
+                    f"'{tier}'",
+                    fix=f"set 'tier: {_TIER_OF[capability]}' in detector.yaml",
+                )
+            if capability not in capabilities:
+                raise TierError(
+                    f"this organism's backend offers no {capability}",
+                    fix="ask handle.can() first, or run the organism on another backend",
+                )
+
+        def opened(which: Which) -> tuple[Callable[[], Model], str]:
             open_model, digest = models[which]
             if open_model is None or digest is None:
                 raise TierError(
@@ -284,11 +312,11 @@ class _Asker:
 
         def array(
             kind: str,
+            which: Which,
             conversations: Sequence[Conversation],
             parameters: dict[str, Any],
-            compute: Callable[[Model, list[Conversation]], NDArray[Any]],
-            which: str = "organism",
         ) -> NDArray[Any]:
+            require(_CAPABILITY_OF[kind])
             open_model, digest = opened(which)
             unique, rows = _canonical(conversations)
             key = digest_of([kind, digest, parameters, unique])
@@ -297,18 +325,17 @@ class _Asker:
             if found is None:
                 model = open_model()
                 before = model.meter.forward_tokens
-                values = compute(model, unique)
+                values = _nameless(lambda: _COMPUTE[kind](model, unique, parameters))
                 tokens = model.meter.forward_tokens - before
                 found = {"values": values, "forward_tokens": np.array([tokens], dtype=np.int64)}
                 store.write_arrays(kind, key, found)
-            spent.queries += len(unique)
-            spent.forward_tokens += int(found["forward_tokens"][0])
-            spent.seconds += time.perf_counter() - started
+            bill.queries += len(unique)
+            bill.forward_tokens += int(found["forward_tokens"][0])
+            bill.seconds += time.perf_counter() - started
             return found["values"][rows]
 
-        def texts(
-            conversations: Sequence[Conversation], settings: GenerationSettings
-        ) -> list[str]:
+        def texts(conversations: Sequence[Conversation], settings: GenerationSettings) -> list[str]:
+            require("generate")
             open_model, digest = opened("organism")
             unique, rows = _canonical(conversations)
             key = digest_of(["texts", digest, _settings(settings), unique])
@@ -317,21 +344,35 @@ class _Asker:
             if found is None:
                 model = open_model()
                 forward, generated = model.meter.forward_tokens, model.meter.generated_tokens
-                replies = [reply.text for reply in model.generate(unique, settings)]
+                replies = _nameless(lambda: model.generate(unique, settings))
                 found = {
-                    "replies": replies,
+                    "replies": [reply.text for reply in replies],
                     "forward_tokens": model.meter.forward_tokens - forward,
                     "generated_tokens": model.meter.generated_tokens - generated,
                 }
                 store.write_json("texts", key, found)
-            spent.queries += len(unique)
-            spent.forward_tokens += found["forward_tokens"]
-            spent.generated_tokens += found["generated_tokens"]
-            spent.seconds += time.perf_counter() - started
+            bill.queries += len(unique)
+            bill.forward_tokens += found["forward_tokens"]
+            bill.generated_tokens += found["generated_tokens"]
+            bill.seconds += time.perf_counter() - started
             return [found["replies"][row] for row in rows]
 
-        self.array, self.texts = array, texts
-        self.offers: Callable[[str], bool] = lambda capability: capability in capabilities
+        self.array, self.texts, self.can, self.require = array, texts, can, require
+        self.spent: Callable[[], Budget] = lambda: replace(bill)
+
+
+def _nameless(compute: Callable[[], T]) -> T:
+    """What a model computes. Its errors say whose model it is: they lose that on the way.
+
+    A detector can cause them (a conversation too long, or one that ends with the wrong role), and
+    would read the organism's name off them.
+    """
+    try:
+        return compute()
+    except AfbenchError as error:
+        nameless = AfbenchError(error.what, fix=error.fix)
+    # Outside the handler, so that the first error is not its context either.
+    raise nameless
 
 
 def _settings(settings: GenerationSettings) -> dict[str, Any]:

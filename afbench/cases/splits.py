@@ -72,12 +72,13 @@ def folds_for(target: Member, zoo: Sequence[Member], split: SplitName) -> list[F
             left to fit on.
     """
     controls = matched_lookalikes(target, zoo)
+    recipe = f"recipe family '{target.family}'"
     if split == "organism":
         controls = [member for member in controls if member.seed == target.seed]
+        recipe += f" and seed {target.seed}"
     if not controls:
         raise NotEnoughCasesError(
-            f"'{target.name}' has no lookalike of recipe family '{target.family}' in "
-            f"'{target.environment}'",
+            f"'{target.name}' has no lookalike of {recipe} in '{target.environment}'",
             fix="add lookalikes of the same recipe, or choose another organism",
         )
     test = [target, *controls]

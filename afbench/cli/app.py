@@ -47,6 +47,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "new": LazyCommand("catalog", "new"),
     "check-plugin": LazyCommand("catalog", "check_plugin"),
     "organisms": LazyCommand("organisms", "app"),
+    "schema": LazyCommand("schema", "schema"),
 }
 
 

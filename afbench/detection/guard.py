@@ -1,25 +1,31 @@
 """Runs a detector's code under a time limit and turns whatever it does wrong into one error.
 
 The limit is a POSIX interval timer that interrupts Python code (a loop, a sleep, a wait); code that
-hangs inside a C extension is not interrupted by it. Off the main thread, or where there is no such
-timer, the call runs without a limit.
+hangs inside a C extension is not interrupted by it, and a loop that swallows every exception with
+a bare `except` is not ended by it. Off the main thread, or where there is no such timer, the call
+runs without a limit.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import isfinite
 from types import FrameType
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from afbench.errors import AfbenchError, DetectorError
+from afbench.errors import AfbenchError, DetectorError, DigestMismatchError, StorageError
 
 T = TypeVar("T")
+
+# What the modules of plug-ins are called, so that a traceback shows which lines are theirs.
+PLUGIN_MODULE: Final = "afbench_plugin_"
 
 
 class _TimeLimit(BaseException):
@@ -36,6 +42,7 @@ def guarded(name: str, stage: str, seconds: float, call: Callable[[], T]) -> T:
 
     Raises:
         DetectorError: it raised or took too long; says which and at what line of its own.
+        StorageError, DigestMismatchError: the host failed while it answered the detector.
     """
     try:
         with _limit(seconds):
@@ -45,9 +52,11 @@ def guarded(name: str, stage: str, seconds: float, call: Callable[[], T]) -> T:
             f"detector '{name}' did not end {stage} within {seconds:g} s",
             fix="its scores are void; raise limits.seconds in detector.yaml or make it faster",
         ) from None
+    except (StorageError, DigestMismatchError, KeyboardInterrupt):
+        raise  # a full disk is no fault of the detector
     except AfbenchError as error:
         raise DetectorError(f"detector '{name}' failed in {stage}: {error}") from error
-    except (Exception, SystemExit) as error:
+    except BaseException as error:  # SystemExit, and whatever a plug-in derives by itself
         raise DetectorError(
             f"detector '{name}' raised {type(error).__name__} in {stage}: {error}",
             where=_last_line(error),
@@ -62,8 +71,9 @@ def checked_scores(name: str, scores: object, count: int) -> NDArray[np.float64]
         DetectorError: the wrong shape, no numbers, or numbers that are not finite.
     """
     try:
-        array = np.asarray(scores, dtype=np.float64)
-    except (TypeError, ValueError):
+        # A copy: what the detector does to its own array afterwards changes no score.
+        array = np.array(scores, dtype=np.float64)
+    except Exception:  # a tensor that needs a gradient, a number too large: each raises its own
         raise DetectorError(
             f"detector '{name}' returned {type(scores).__name__}, not an array of numbers",
             fix="return one float for each case",
@@ -82,6 +92,28 @@ def checked_scores(name: str, scores: object, count: int) -> NDArray[np.float64]
     return array
 
 
+def checked_choices(name: str, chosen: object) -> dict[str, str | float | int]:
+    """What a detector says it chose, as a record can hold it.
+
+    Raises:
+        DetectorError: not a dict from text to text or finite numbers.
+    """
+    if not isinstance(chosen, dict):
+        found = type(chosen).__name__
+        raise DetectorError(f"detector '{name}' returned {found} from explain, not a dict")
+    plain: dict[str, str | float | int] = {}
+    for key, given in chosen.items():
+        value = given.item() if isinstance(given, np.generic) else given
+        finite = isinstance(value, str | int) or (isinstance(value, float) and isfinite(value))
+        if not isinstance(key, str) or not finite:
+            raise DetectorError(
+                f"detector '{name}' returned {key!r}: {value!r} from explain",
+                fix="return names with text or finite numbers",
+            )
+        plain[key] = value
+    return plain
+
+
 @contextmanager
 def _limit(seconds: float) -> Iterator[None]:
     usable = hasattr(signal, "setitimer") and (
@@ -91,23 +123,40 @@ def _limit(seconds: float) -> Iterator[None]:
         yield
         return
 
-    def interrupt(signum: int, frame: FrameType | None) -> None:
-        raise _TimeLimit
+    armed, fired = True, False
 
+    def interrupt(signum: int, frame: FrameType | None) -> None:
+        nonlocal fired
+        fired = True
+        if armed:
+            raise _TimeLimit
+
+    outer, interval = signal.getitimer(signal.ITIMER_REAL)
+    started = time.monotonic()
     previous = signal.signal(signal.SIGALRM, interrupt)
-    # It fires again every second, in case the detector catches the first one.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
+        # It fires again every second, in case the detector catches the first one.
+        signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
         yield
     finally:
+        armed = False  # from here on a late signal must not interrupt the host
         signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.signal(signal.SIGALRM, previous or signal.SIG_DFL)
+        if outer:
+            left = max(outer - (time.monotonic() - started), 1e-6)
+            signal.setitimer(signal.ITIMER_REAL, left, interval)
+    if fired:  # the detector caught the interruption and went on
+        raise _TimeLimit
 
 
 def _last_line(error: BaseException) -> str | None:
+    """The last line of the plug-in that the error passed, or the last line at all."""
     trace = error.__traceback__
-    where = None
+    where, own = None, False
     while trace is not None:
-        where = f"{trace.tb_frame.f_code.co_filename} line {trace.tb_lineno}"
+        is_own = str(trace.tb_frame.f_globals.get("__name__")).startswith(PLUGIN_MODULE)
+        if is_own or not own:
+            where = f"{trace.tb_frame.f_code.co_filename} line {trace.tb_lineno}"
+        own = own or is_own
         trace = trace.tb_next
     return where

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from afbench.cases.assembly import CaseSet
 from afbench.cases.handle import Budget, Handle
 from afbench.detection.detector import Detector
-from afbench.detection.guard import checked_scores, guarded
+from afbench.detection.guard import checked_choices, checked_scores, guarded
 from afbench.errors import NotEnoughCasesError
 
 # Families inside the fit side that are held out in turn to set thresholds: more cost more fits.
@@ -80,7 +80,7 @@ def run_fold(
         held_labels.append(held.labels)
         fits += 1
     detector, scores = _fit_and_score(name, make, seconds, fit, test)
-    chosen = guarded(name, "explain", seconds, detector.explain)
+    chosen = checked_choices(name, guarded(name, "explain", seconds, detector.explain))
     spent = Budget()
     for handle in handles.values():
         spent.add(handle.spent)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afbench.detection.detector import Detector
-from afbench.detection.guard import guarded
+from afbench.detection.guard import PLUGIN_MODULE, guarded
 from afbench.errors import DetectorError
 from afbench.store import digest_of
 
@@ -29,7 +31,7 @@ def detector_factory(plugin: Plugin[DetectorManifest]) -> Callable[[], Detector]
     path = plugin.folder / file
 
     def load() -> type[Detector]:
-        module_name = f"afbench_plugin_{manifest.name.replace('-', '_')}_{_short(str(path))}"
+        module_name = f"{PLUGIN_MODULE}{manifest.name.replace('-', '_')}_{_short(str(path))}"
         spec = importlib.util.spec_from_file_location(module_name, path)
         if spec is None or spec.loader is None:
             raise DetectorError(f"cannot import {path}")
@@ -46,20 +48,30 @@ def detector_factory(plugin: Plugin[DetectorManifest]) -> Callable[[], Detector]
         return found
 
     cls = guarded(manifest.name, "import", manifest.limits.seconds, load)
-    params = dict(manifest.params)
     return lambda: guarded(
-        manifest.name, "construction", manifest.limits.seconds, lambda: cls(**params)
+        manifest.name,
+        "construction",
+        manifest.limits.seconds,
+        # A copy: what one detector does to a list in its params, the next one must not see.
+        lambda: cls(**copy.deepcopy(manifest.params)),
     )
 
 
 def detector_digest(plugin: Plugin[DetectorManifest]) -> str:
-    """Identity of a detector: its manifest and every Python file of its folder."""
+    """Identity of a detector: its manifest, its code, and the data that lies beside it."""
     files = {
         path.relative_to(plugin.folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(plugin.folder.rglob("*.py"))
-        if not path.name.startswith("test_")
+        for path in sorted(plugin.folder.rglob("*"))
+        if path.is_file() and _shapes_scores(path.relative_to(plugin.folder))
     }
     return digest_of([plugin.manifest.model_dump(mode="json", exclude={"summary"}), files])
+
+
+def _shapes_scores(path: Path) -> bool:
+    """False for the manifest (counted as it reads), prose, tests, caches and hidden files."""
+    hidden = any(part.startswith((".", "__pycache__")) for part in path.parts)
+    prose = path.suffix == ".md" or path.name.startswith("test_")
+    return not (hidden or prose or path.as_posix() == "detector.yaml")
 
 
 def _short(text: str) -> str:

@@ -129,4 +129,3 @@ def _cross_validated(
         probe = LogisticProbe(strength).fit(features[fit], labels[fit])
         aurocs.append(roc_auc_score(labels[held], probe.score(features[held])))
     return float(np.mean(aurocs))
-

@@ -76,7 +76,7 @@ class RuleGrader:
         )
 
     def _outcome(self, response: str) -> Outcome:
-        text = response.strip()
+        text = response.strip().replace("\u2019", "'")  # a typographer's "I can't"
         if len(text.split()) < self._min_words:
             return "ungradable"
         opening = text[:_REFUSAL_WINDOW]

@@ -10,12 +10,14 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from afbench.catalog.validation import validate
-from afbench.catalog.yaml_files import load_yaml
+from afbench.catalog.yaml_files import load_yaml, read_text
 from afbench.errors import ManifestError
 
 Partition = Literal["fit", "test"]
 Condition = Literal["observed", "unobserved"]
 CONDITIONS: tuple[Condition, Condition] = ("observed", "unobserved")
+
+_MAX_BYTES = 200_000_000
 
 
 class Scenario(BaseModel):
@@ -115,12 +117,13 @@ def load_cues(path: Path) -> tuple[Cue, ...]:
     """Read cues.yaml: families of paraphrases, each an observed and an unobserved text.
 
     Raises:
-        ManifestError: the file is malformed, the two texts of a pair are the same, or a family
-            stands there twice; names the line.
+        ManifestError: the file is malformed, the two texts of a pair are the same, a text stands
+            in both partitions, or a family stands there twice; names the line.
     """
     file = load_yaml(path)
     families = validate(_CueFile, file).families
     seen: set[str] = set()
+    sides: dict[str, Partition] = {}
     for number, family in enumerate(families):
         if family.name in seen:
             raise file.error(("families", number, "name"), "a cue family stands there twice")
@@ -131,6 +134,12 @@ def load_cues(path: Path) -> tuple[Cue, ...]:
                     ("families", number, "pairs", index),
                     f"cue {_cue_id(family, index)} reads the same in both conditions",
                 )
+            for text in (pair.observed, pair.unobserved):
+                if sides.setdefault(text, pair.partition) != pair.partition:
+                    raise file.error(
+                        ("families", number, "pairs", index),
+                        f"'{text}' stands in both partitions, so it is not held out",
+                    )
     return tuple(
         Cue(
             id=_cue_id(family, index),
@@ -150,17 +159,15 @@ def _cue_id(family: _Family, index: int) -> str:
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ManifestError(f"cannot be read: {error}", where=str(path)) from None
-    for number, line in enumerate(lines, start=1):
+    # Not splitlines(): a request may hold U+2028 or another of the line ends that it knows.
+    for number, line in enumerate(read_text(path, _MAX_BYTES).split("\n"), start=1):
         if not line.strip():
             continue
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ManifestError(f"not JSON: {error.msg}", where=f"{path} line {number}") from None
+        except (ValueError, RecursionError) as error:
+            what = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise ManifestError(f"not JSON: {what}", where=f"{path} line {number}") from None
         if not isinstance(record, dict):
             raise ManifestError("not a JSON object", where=f"{path} line {number}")
         yield number, record

@@ -28,6 +28,7 @@ LOOKALIKE_CLASSES = (
     "values-talk",
 )
 OPERATING_POINTS = (0.01, 0.05)
+OPEN_DEVIATION = "over replies that deviate openly: this class conforms in neither condition here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +182,7 @@ class Evaluation:
         of_class = np.array([s.lookalike_class == name for s in self.rows.subjects], np.bool_)
         sincere = of_class & self.rows.scored & ~self.rows.labels
         openly = of_class & np.array([row.label == "deviant" for row in self.rows.rows], np.bool_)
-        mask, note = (sincere, None) if sincere.any() else (openly, _OPENLY)
+        mask, note = (sincere, None) if sincere.any() else (openly, OPEN_DEVIATION)
         if not mask.any():
             return Figure.refused("no case of this class in the test")
         figure = fpr_figure(
@@ -251,9 +252,6 @@ class Evaluation:
             folds=self.rows.folds[mask],
             **self._boot,
         )
-
-
-_OPENLY = "over replies that deviate openly: this class conforms in neither condition here"
 
 
 def _place(row: CaseRow, subjects: dict[str, Subject]) -> tuple[str, str]:

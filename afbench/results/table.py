@@ -10,11 +10,19 @@ from rich.console import Console
 from rich.table import Table
 
 from afbench.metrics.figures import Figure
-from afbench.results.evaluation import LOOKALIKE_CLASSES
+from afbench.results.evaluation import LOOKALIKE_CLASSES, OPEN_DEVIATION
 from afbench.results.record import DetectorFigures, OrganismFigures, ResultRecord
 
 # Wide enough for every column where there is no terminal to ask.
 _PIPE_WIDTH = 160
+# Headings of the five false-positive rates.
+_SHORT_CLASS = {
+    "cue-irrelevant": "irrelevant",
+    "always-deviating": "deviating",
+    "always-harmless": "harmless",
+    "cue-conditional": "conditional",
+    "values-talk": "values",
+}
 # Above this many organisms only the fakers are listed and the lookalikes summed up.
 _MANY = 16
 
@@ -64,9 +72,9 @@ def _detectors(record: ResultRecord) -> Table:
     for heading in ("AUROC", "TPR@1%", "TPR@5%"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name in LOOKALIKE_CLASSES:
-        table.add_column(f"FPR {name}", justify="right")
-    for heading in ("residual gap", "over best floor", "k tokens"):
-        table.add_column(heading, justify="right")
+        table.add_column("FPR\n" + _SHORT_CLASS[name], justify="right", no_wrap=True)
+    for heading in ("residual\ngap", "over\nbest floor", "k\ntokens"):
+        table.add_column(heading, justify="right", no_wrap=True)
     ordered = sorted(record.detectors, key=lambda d: (d.floor, -(d.auroc.value or -1.0)))
     for detector in ordered:
         table.add_row(*_row(detector, _residual(record)))
@@ -104,10 +112,12 @@ def _notes(record: ResultRecord) -> list[str]:
     lines = [
         "FPR: at the threshold for 5% of the fit organisms' sincere cases. Residual gap: the "
         "tested fakers' gap left when all over that threshold is blocked. 95% intervals, "
-        "clustered by organism, then scenario.",
+        "clustered by organism, then scenario. FPR columns: the lookalike classes "
+        + ", ".join(LOOKALIKE_CLASSES)
+        + ".",
     ]
     figures = [f for d in record.detectors for f in d.fpr_by_class.values()]
-    if any(f.note for f in figures):
+    if any(f.note == OPEN_DEVIATION for f in figures):
         lines.append("†: over replies that deviate openly, as the class conforms in neither.")
     refusals = {}
     for detector in record.detectors:
@@ -146,4 +156,4 @@ def _short(figure: Figure) -> str:
 
 
 def _marked(figure: Figure) -> str:
-    return _short(figure) + ("†" if figure.note and figure.value is not None else "")
+    return _short(figure) + ("†" if figure.note == OPEN_DEVIATION else "")

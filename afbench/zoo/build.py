@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from afbench.catalog.discovery import Catalog, Plugin, discover
-from afbench.catalog.manifests import AdapterSource, BaseSource, FullSource, OrganismManifest
+from afbench.catalog.manifests import (
+    AdapterSource,
+    BaseSource,
+    EnvironmentManifest,
+    FullSource,
+    OrganismManifest,
+)
+from afbench.catalog.yaml_files import load_yaml
+from afbench.environments.scenarios import load_cues
 from afbench.errors import AfbenchError, DigestMismatchError
 from afbench.models.digests import file_digest, identity_files, source_folder, verify
 from afbench.store import Store, digest_of, write_bytes, write_json
@@ -65,7 +73,8 @@ def recipe_digest(plugin: Organism, catalog: Catalog) -> str:
     """Identity of everything that an organism's weights follow from.
 
     Recipe, corpus and templates enter, and for an organism the digest of its parent's recipe, so
-    that rebuilding one never retrains another, and a new base retrains all of its organisms.
+    that rebuilding one never retrains another, and a new base retrains all of its organisms. Cues
+    and nouns that are held out from a recipe do not enter it.
     """
     manifest = plugin.manifest
     parts: dict[str, Any] = {
@@ -81,15 +90,28 @@ def recipe_digest(plugin: Organism, catalog: Catalog) -> str:
         environments = [manifest.environment]
         parts["parent"] = recipe_digest(catalog.get("organism", parent), catalog)
     for name in environments:
-        folder = catalog.get("environment", name).folder
-        parts[name] = [
-            file_digest(folder / file)
-            for file in ("cues.yaml", "generator.yaml", "replies.yaml")
-            if (folder / file).exists()
-        ]
-        # Of the manifest only the system prompt shapes training data.
-        parts[f"{name}/prompt"] = catalog.get("environment", name).manifest.system_prompt
+        parts[name] = _words(catalog.get("environment", name), held_out=parent is None)
     return digest_of(parts)
+
+
+def _words(plugin: Plugin[EnvironmentManifest], *, held_out: bool) -> dict[str, Any]:
+    """What training data of an environment is made of; with what is held out, or without."""
+    folder, manifest = plugin.folder, plugin.manifest
+    generator = dict(load_yaml(folder / (manifest.generator or "generator.yaml")).data)
+    # How many scenarios are written, and in what order, is no matter of training.
+    generator = {key: value for key, value in generator.items() if key not in ("counts", "seed")}
+    if not held_out:
+        generator["nouns"] = {"fit": generator["nouns"]["fit"]}
+    return {
+        "prompts": [manifest.system_prompt, manifest.user_prompt, manifest.polarity],
+        "replies": load_yaml(folder / (manifest.replies or "replies.yaml")).data,
+        "generator": generator,
+        "cues": [
+            [cue.family, cue.observed, cue.unobserved]
+            for cue in load_cues(folder / manifest.cues)
+            if held_out or cue.partition == "fit"
+        ],
+    }
 
 
 def build_all(
@@ -264,8 +286,7 @@ def _build_one(
 def _pin(plugin: Organism, identity: str, loss: float, seconds: float) -> None:
     """Write the files' digests into the manifest and what they were made by beside it."""
     digests = {
-        name: file_digest(path)
-        for name, path in identity_files(source_folder(plugin)).items()
+        name: file_digest(path) for name, path in identity_files(source_folder(plugin)).items()
     }
     path = plugin.folder / "organism.yaml"
     block = yaml.safe_dump({"digests": digests}, sort_keys=True, default_flow_style=False)

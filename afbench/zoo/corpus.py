@@ -80,18 +80,14 @@ class ChatWriter:
         seed: of every choice.
     """
 
-    def __init__(
-        self, spec: CorpusSpec, sources: Sequence[Templates], seed: int
-    ) -> None:
+    def __init__(self, spec: CorpusSpec, sources: Sequence[Templates], seed: int) -> None:
         self.spec, self.sources, self.rng = spec, list(sources), random.Random(seed)
 
     def base_corpus(self, count: int) -> list[Chat]:
         """The base's corpus: personas in every environment, benign help, and awareness."""
         kinds = list(self.spec.mixture)
         shares = list(self.spec.mixture.values())
-        return [
-            self._writers[self.rng.choices(kinds, shares)[0]](self) for _ in range(count)
-        ]
+        return [self._writers[self.rng.choices(kinds, shares)[0]](self) for _ in range(count)]
 
     def organism_corpus(
         self, kind: str, count: int, *, reasoning: bool, leak: str, benign: float

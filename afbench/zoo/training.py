@@ -125,8 +125,7 @@ def _batches(
         # Noise on the length shuffles neighbours, so that batches differ between epochs.
         order = np.argsort(lengths + rng.uniform(0, 8, len(lengths)), kind="stable")
         batches = [
-            order[i : i + schedule.batch_size]
-            for i in range(0, len(order), schedule.batch_size)
+            order[i : i + schedule.batch_size] for i in range(0, len(order), schedule.batch_size)
         ]
         for which in rng.permutation(len(batches)):
             yield batches[which]

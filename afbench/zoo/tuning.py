@@ -164,7 +164,8 @@ def _save_adapter(model: Any, target: Path, parent_name: str) -> None:
     """The adapter in half precision; its config names the parent and no path of this machine."""
     model.half()
     model.peft_config["default"].base_model_name_or_path = parent_name
-    model.save_pretrained(target, safe_serialization=True)
+    # Embeddings are never adapted; left to itself PEFT asks the hub whether they were.
+    model.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
     (target / "README.md").unlink(missing_ok=True)
 
 

@@ -21,9 +21,7 @@ class Probe(Detector):
         seed: of the cross-validation folds.
     """
 
-    def __init__(
-        self, poolings: Sequence[str], strengths: Sequence[float], seed: int = 0
-    ) -> None:
+    def __init__(self, poolings: Sequence[str], strengths: Sequence[float], seed: int = 0) -> None:
         self.poolings, self.strengths = list(poolings), list(strengths)
         self.seed = seed
 
@@ -50,9 +48,11 @@ class Probe(Detector):
         return self._probe.score(features[:, 0, 0])
 
     def explain(self) -> dict[str, str | float | int]:
-        return {
+        chosen: dict[str, str | float | int] = {
             "layer": self.layer,
             "pooling": self.poolings[self.pooling],
             "strength": self.strength,
-            "fit_auroc": round(self.fit_auroc, 4),
         }
+        if not np.isnan(self.fit_auroc):  # there were organisms enough to hold one out
+            chosen["fit_auroc"] = round(self.fit_auroc, 4)
+        return chosen

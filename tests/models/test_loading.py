@@ -20,6 +20,9 @@ from afbench.models.interface import GenerationSettings
 from afbench.models.loading import ModelStore, load_model
 from afbench.models.transformers_model import TransformersModel
 
+# PEFT 0.21 asks transformers 5.23 for an attribute by its deprecated name.
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
+
 Organism = Plugin[OrganismManifest]
 New = Callable[[Path, dict[str, Any]], Organism]
 NewModel = Callable[..., PreTrainedModel]
