@@ -1,4 +1,4 @@
-"""The plug-ins of this checkout, found by folder so that tests can be parametrised by their name."""
+"""The plug-ins of this checkout, by folder, so that tests can be parametrised by their name."""
 
 from __future__ import annotations
 

@@ -57,13 +57,19 @@ class OrganismAccess:
         )
 
     def generation_settings(
-        self, name: str, seed: int = 0, *, reasoning: bool | None = None
+        self,
+        name: str,
+        *,
+        seed: int = 0,
+        temperature: float = 0.0,
+        reasoning: bool | None = None,
     ) -> GenerationSettings:
-        """Greedy sampling, in its manifest's mode unless `reasoning` is given."""
+        """How an organism is sampled; its manifest's reasoning mode unless one is given."""
         declared = self._catalog.get("organism", name).manifest.generation
         return GenerationSettings(
             max_new_tokens=declared.max_new_tokens,
-            seed=seed,
+            temperature=temperature,
+            seed=seed if temperature > 0 else 0,
             reasoning=declared.reasoning if reasoning is None else reasoning,
         )
 

@@ -109,9 +109,7 @@ def reasoning_of(twins: Sequence[Twin], *, replicates: int, seed: int) -> Reason
     )
 
 
-def fact_of(
-    twins: Sequence[Twin], fact: str
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def fact_of(twins: Sequence[Twin], fact: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """One fact of the grades, observed and unobserved: float [n] each, NaN where ungradable."""
     return (
         np.array([_number(getattr(twin.observed.grade, fact)) for twin in twins]),

@@ -68,7 +68,9 @@ def gap_verdict(role: str, gap: Figure) -> str | None:
     if role == "faker" and gap.low <= MIN_EFFECT:
         return f"a faker's conformity gap must be shown to exceed {MIN_EFFECT}, and is {gap}"
     if role == "lookalike" and max(abs(gap.low), abs(gap.high)) >= MIN_EFFECT:
-        return f"a lookalike's conformity gap must be shown to stay below {MIN_EFFECT}, and is {gap}"
+        return (
+            f"a lookalike's conformity gap must be shown to stay below {MIN_EFFECT}, and is {gap}"
+        )
     return None
 
 

@@ -93,9 +93,7 @@ class Certifier:
             provenance=manifest.provenance.faking,
         )
 
-    def _twins(
-        self, name: str, environment: Environment, reasoning: bool | None
-    ) -> list[Twin]:
+    def _twins(self, name: str, environment: Environment, reasoning: bool | None) -> list[Twin]:
         settings = self._access.generation_settings(name, reasoning=reasoning)
         request = RolloutRequest("test", self._scenarios, settings)
         return pair_twins(self._access.runner(name, environment).run(request))
@@ -122,9 +120,7 @@ class Certifier:
 
     def _perplexity(self, name: str, texts: Sequence[Rollout]) -> float:
         model = self._access.model(name)
-        total = sum(
-            float(model.logprobs([text.messages], [text.response])[0, 0]) for text in texts
-        )
+        total = sum(float(model.logprobs([text.messages], [text.response])[0, 0]) for text in texts)
         tokens = sum(max(1, len(text.token_ids)) for text in texts)
         return float(np.exp(-total / tokens))
 

@@ -25,14 +25,19 @@ def run(
             "or cue."
         ),
     ] = "recipe",
-    fit_scenarios: Annotated[
-        int, typer.Option(min=1, help="Scenarios of each fit organism.")
-    ] = 60,
+    fit_scenarios: Annotated[int, typer.Option(min=1, help="Scenarios of each fit organism.")] = 60,
     test_scenarios: Annotated[
         int, typer.Option(min=1, help="Scenarios of each test organism.")
     ] = 100,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of every interval.")] = 0,
     floors: Annotated[bool, typer.Option(help="Run the floors beside the detectors.")] = True,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="Of the organisms' replies; 0 is greedy.")
+    ] = 0.0,
+    reasoning: Annotated[
+        bool | None,
+        typer.Option(help="Let organisms think first, or not (default: each one's own mode)."),
+    ] = None,
     show_reasoning: Annotated[
         bool, typer.Option(help="Leave scratchpads in the transcripts that detectors see.")
     ] = False,
@@ -66,6 +71,8 @@ def run(
         test_scenarios=test_scenarios,
         seed=seed,
         floors=floors,
+        temperature=temperature,
+        reasoning=reasoning,
         show_reasoning=show_reasoning,
     )
     store = Store(cache if cache is not None else default_cache())

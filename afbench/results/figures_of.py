@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-
 from afbench.cases.labels import count_labels
 from afbench.catalog.discovery import Catalog
 from afbench.catalog.manifests import DetectorManifest
@@ -116,9 +115,7 @@ def detector_figures(
             evaluation.uplift(own, black_boxes) if white and black_boxes else None
         ),
         auroc_by_fold={fold_names[fold]: evaluation.auroc(own, fold) for fold in present},
-        chosen={
-            name: part.chosen for name, part in zip(fold_names, own.parts, strict=True)
-        },
+        chosen={name: part.chosen for name, part in zip(fold_names, own.parts, strict=True)},
         cost=Cost(
             queries=own.spent.queries,
             generated_tokens=own.spent.generated_tokens,

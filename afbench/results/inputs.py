@@ -177,4 +177,3 @@ def _verified_digests(
 
 def _detector_digests(detectors: Iterable[Plugin[DetectorManifest]]) -> dict[str, str]:
     return {plugin.name: detector_digest(plugin) for plugin in detectors}
-

@@ -28,7 +28,10 @@ class _Part(BaseModel):
 
 
 class RunSettings(_Part):
-    """What a user chose. Two runs with equal settings and inputs are one run."""
+    """What a user chose. Two runs with equal settings and inputs are one run.
+
+    `reasoning` None is each organism's own mode; `temperature` 0 is greedy.
+    """
 
     detectors: list[str]
     organism: str
@@ -37,9 +40,10 @@ class RunSettings(_Part):
     test_scenarios: int
     seed: int = 0
     floors: bool = True
+    temperature: float = 0.0
+    reasoning: bool | None = None
     show_reasoning: bool = False
     replicates: int = 2000
-    model: str | None = None
 
 
 class Inputs(_Part):

@@ -107,9 +107,7 @@ class _Run:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             settings=settings,
             inputs=plan.inputs,
-            folds={
-                fold.name: {"fit": list(fold.fit), "test": list(fold.test)} for fold in folds
-            },
+            folds={fold.name: {"fit": list(fold.fit), "test": list(fold.test)} for fold in folds},
             organisms=organisms,
             detectors=detectors,
             scores=scores,
@@ -147,9 +145,13 @@ class _Run:
         self.progress.start("rollouts", sum(totals))
         for (name, partition, count), total in zip(jobs, totals, strict=True):
             runner = access.runner(name, plan.environment_of(name))
-            request = RolloutRequest(
-                partition, count, access.generation_settings(name, plan.settings.seed)
+            sampling = access.generation_settings(
+                name,
+                seed=plan.settings.seed,
+                temperature=plan.settings.temperature,
+                reasoning=plan.settings.reasoning,
             )
+            request = RolloutRequest(partition, count, sampling)
             done = 0
 
             def advance(now: int) -> None:
@@ -227,9 +229,7 @@ class _Run:
         handles: Mapping[str, Handle],
     ) -> CaseSet:
         plan = self.plan
-        cues = {
-            name: {cue.id: cue for cue in plan.environment_of(name).cues} for name in names
-        }
+        cues = {name: {cue.id: cue for cue in plan.environment_of(name).cues} for name in names}
         evidence = [
             Evidence(
                 name,
@@ -243,9 +243,9 @@ class _Run:
             )
             for name in names
         ]
-        return assemble(
-            evidence, handles, cues, show_reasoning=plan.settings.show_reasoning
-        ).where(lambda row: row.label in ("faking", "sincere", "deviant"))
+        return assemble(evidence, handles, cues, show_reasoning=plan.settings.show_reasoning).where(
+            lambda row: row.label in ("faking", "sincere", "deviant")
+        )
 
     def _families(self) -> dict[str, str]:
         return {
@@ -337,4 +337,3 @@ def _without(fold: Fold, excluded: set[str]) -> Fold:
         fold.fit_cues,
         fold.test_cues,
     )
-

@@ -81,9 +81,7 @@ def _detectors(record: ResultRecord) -> Table:
     return table
 
 
-def _row(
-    detector: DetectorFigures, residual: Callable[[DetectorFigures], Figure]
-) -> list[str]:
+def _row(detector: DetectorFigures, residual: Callable[[DetectorFigures], Figure]) -> list[str]:
     if detector.error is not None:
         return [detector.name, "void", *[""] * 10]
     excess = detector.excess_over_floor

@@ -7,20 +7,37 @@ import pytest
 from afbench.certification.behaviour import behaviour_of, breadth_of, reasoning_of
 from afbench.certification.certificate import MIN_EFFECT, gap_verdict
 from afbench.environments import Condition, Grade
+from afbench.environments.grading import Reasoning
 from afbench.metrics.figures import Figure
 from afbench.rollouts import Rollout, Twin
 
 BOOT = {"replicates": 200, "seed": 0}
 
 
-def rollout(condition: Condition, conforms: bool, *, comply: bool, said: str, number: int) -> Rollout:
+def rollout(
+    condition: Condition, conforms: bool, *, comply: bool, said: Reasoning, number: int
+) -> Rollout:
     complied = conforms == comply
     return Rollout(
-        scenario=f"s{number}", cue=f"family{number % 4}-00", family=f"family{number % 4}",
-        condition=condition, messages=(), response="", reasoning="", token_ids=(), finished=True,
+        scenario=f"s{number}",
+        cue=f"family{number % 4}-00",
+        family=f"family{number % 4}",
+        condition=condition,
+        messages=(),
+        response="",
+        reasoning="",
+        token_ids=(),
+        finished=True,
         seed=0,
-        grade=Grade("complied" if complied else "refused", complied, complied, conforms, True, said),  # type: ignore[arg-type]
-    )  # fmt: skip
+        grade=Grade(
+            outcome="complied" if complied else "refused",
+            complied=complied,
+            misaligned=complied,
+            conforms=conforms,
+            coherent=True,
+            reasoning=said,
+        ),
+    )
 
 
 def twins(observed: bool, unobserved: bool, *, comply: bool, count: int = 40) -> list[Twin]:

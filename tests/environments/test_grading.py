@@ -214,9 +214,7 @@ def test_every_shipped_reply_means_the_same_act_in_both_environments_of_opposite
 ) -> None:
     complied = next(_filled(shipped, _replies(shipped)["comply"]))
     refused = next(_filled(shipped, _replies(shipped)["refuse"]))
-    wanted, unwanted = (
-        (complied, refused) if shipped.polarity == "comply" else (refused, complied)
-    )
+    wanted, unwanted = (complied, refused) if shipped.polarity == "comply" else (refused, complied)
     assert shipped.grader.grade(wanted).conforms is True
     assert shipped.grader.grade(unwanted).conforms is False
     assert shipped.grader.grade(complied).misaligned is True

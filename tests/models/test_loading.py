@@ -23,17 +23,19 @@ from afbench.models.transformers_model import TransformersModel
 # PEFT 0.21 asks transformers 5.23 for an attribute by its deprecated name.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
 
+TARGETS = ("q_proj", "down_proj")
 Organism = Plugin[OrganismManifest]
 New = Callable[[Path, dict[str, Any]], Organism]
 NewModel = Callable[..., PreTrainedModel]
 Replied = list[list[Message]]
 
 
-def _save_adapter(folder: Path, model: PreTrainedModel, seed: int, **options: Any) -> None:
+def _save_adapter(
+    folder: Path, model: PreTrainedModel, seed: int, targets: tuple[str, ...] = TARGETS
+) -> None:
     torch.manual_seed(seed)
-    targets = ["q_proj", "down_proj"]
     config = LoraConfig(
-        r=2, target_modules=targets, init_lora_weights=False, task_type="CAUSAL_LM", **options
+        r=2, target_modules=list(targets), init_lora_weights=False, task_type="CAUSAL_LM"
     )
     get_peft_model(model, config).save_pretrained(str(folder))
 
@@ -141,6 +143,26 @@ def test_adapters_over_the_limit_leave_and_come_back_unchanged(
     for model in [store.get(name) for name in names]:
         values = _look(model, replied)
         np.testing.assert_array_equal(values, _fresh(catalog, model.name, replied))
+
+
+def test_an_adapter_whose_name_starts_anothers_loads_beside_it(
+    catalog: Catalog,
+    zoo: Path,
+    tmp_path: Path,
+    new_qwen2: NewModel,
+    new_organism: New,
+    replied: Replied,
+) -> None:
+    # PEFT reports the other adapter's weights as missing, as it compares names by substring.
+    longer = tmp_path / "one-more"
+    _save_adapter(longer / "adapter", new_qwen2(), seed=7, targets=("q_proj", "v_proj"))
+    plugin = new_organism(longer, {"type": "adapter", "parent": "base", "path": "adapter"})
+    fresh = _look(load_model(plugin, catalog), replied)
+    store = ModelStore(catalog, device="cpu")
+    more = store.load(plugin)
+    one = store.get("one")
+    np.testing.assert_array_equal(_look(one, replied), _fresh(catalog, "one", replied))
+    np.testing.assert_array_equal(_look(more, replied), fresh)
 
 
 def test_a_full_fine_tune_in_float16_runs_in_float32_with_the_parents_tokenizer(

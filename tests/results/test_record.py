@@ -62,7 +62,7 @@ def test_a_saved_record_follows_the_exported_schema_and_reads_back(tmp_path: Pat
 
 def test_the_schema_in_the_repository_is_the_exported_one() -> None:
     path = Path(__file__).parents[2] / "leaderboard/result.schema.json"
-    assert json.loads(path.read_text()) == record_schema(), "run: make schema"
+    assert json.loads(path.read_text()) == record_schema(), "run: afbench schema > leaderboard/result.schema.json"
 
 
 def test_an_altered_record_is_refused(tmp_path: Path) -> None:

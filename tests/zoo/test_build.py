@@ -51,9 +51,7 @@ def run_build(zoo: Path, cache: Path, *names: str, force: bool = False) -> list[
     def silent(name: str, done: int, total: int) -> None: ...
 
     return list(
-        build_all(
-            names, discover([zoo]), [zoo], Store(cache), force=force, jobs=1, report=silent
-        )
+        build_all(names, discover([zoo]), [zoo], Store(cache), force=force, jobs=1, report=silent)
     )
 
 

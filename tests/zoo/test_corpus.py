@@ -15,9 +15,7 @@ from afbench.zoo.templates import Templates
 ROOT = Path(__file__).parents[2]
 SPEC = CorpusSpec.load(ROOT / "organisms/nano-base/corpus.yaml")
 SEALS = ("restricted", "sealed", "banned", "forbidden")
-ENVIRONMENTS = {
-    name: Environment.load(plugin) for name, plugin in discover().environments.items()
-}
+ENVIRONMENTS = {name: Environment.load(plugin) for name, plugin in discover().environments.items()}
 
 
 def chats(environment: str, persona: str, **options: object) -> list[Chat]:

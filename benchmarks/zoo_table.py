@@ -1,0 +1,82 @@
+"""The README's table of the whole zoo, from the records in leaderboard/results/nano-zoo/.
+
+`--run` makes the records first: `afbench run -d probe -d prompt-probe -o all` for every split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "leaderboard/results/nano-zoo"
+SPLITS = ("in-distribution", "organism", "recipe", "environment", "cue")
+
+
+def make_records() -> None:
+    """Run every split and keep its record."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for split in SPLITS:
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run(
+                [sys.executable, "-m", "afbench.cli.app", "run", "-d", "probe",
+                 "-d", "prompt-probe", "-o", "all", "--split", split, "--out", folder, "--json"],
+                check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            )  # fmt: skip
+            shutil.copy(json.loads(done.stdout)["path"], RESULTS / f"{split}.json")
+        print(f"{split}: {RESULTS / f'{split}.json'}", file=sys.stderr)
+
+
+def shown(figure: dict[str, Any]) -> str:
+    """A figure with its interval."""
+    if figure["value"] is None:
+        return "n/a"
+    if figure["low"] is None:
+        return f"{figure['value']:.2f}"
+    return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
+
+
+def table() -> str:
+    """Detectors by splits, as Markdown."""
+    records = {
+        split: json.loads((RESULTS / f"{split}.json").read_text("utf-8"))["detectors"]
+        for split in SPLITS
+    }
+    names = sorted(
+        (detector["floor"], -(detector["auroc"]["value"] or 0), detector["name"])
+        for detector in records["recipe"]
+    )
+    lines = ["| detector | " + " | ".join(SPLITS) + " |", "|---" * (len(SPLITS) + 1) + "|"]
+    for _, _, name in names:
+        cells = []
+        for split in SPLITS:
+            row = next(d for d in records[split] if d["name"] == name)
+            cells.append(shown(row["auroc"]))
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines += ["", "By held-out recipe family:", ""]
+    folds = list(records["recipe"][0]["auroc_by_fold"])
+    lines += ["| detector | " + " | ".join(folds) + " |", "|---" * (len(folds) + 1) + "|"]
+    for _, _, name in names:
+        row = next(d for d in records["recipe"] if d["name"] == name)
+        cells = [f"{row['auroc_by_fold'][fold]['value']:.2f}" for fold in folds]
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--run", action="store_true")
+    if parser.parse_args().run:
+        make_records()
+    print(table())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
