@@ -2,10 +2,10 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# The index that torch comes from; empty is pip's own. On Linux the default build of PyPI is the
-# CUDA one, several GB of it. For the CPU build:
-#   make venv TORCH_INDEX=https://download.pytorch.org/whl/cpu
-TORCH_INDEX ?=
+# The index that torch comes from: its CPU builds, or pip's own index where that cannot be reached.
+# On Linux the default build of pip's index is the one for NVIDIA GPUs, several GB of it:
+#   make venv TORCH_INDEX=
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # Further options for pytest, such as PYTEST_ARGS="-m 'not slow'".
 PYTEST_ARGS ?=
 
@@ -27,7 +27,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo 'Python 3.11 or newer is needed: make venv PYTHON=python3.11'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP_INSTALL) $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	$(if $(TORCH_INDEX),$(PIP_INSTALL) --retries 1 --timeout 15 --index-url $(TORCH_INDEX) $(TORCH) \
+		2>$(VENV)/torch-index.log ||) $(PIP_INSTALL) $(TORCH)
 	$(PIP_INSTALL) -e '.[dev]'
 	@touch $@
 

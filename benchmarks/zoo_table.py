@@ -1,6 +1,7 @@
 """The README's table of the whole zoo, from the records in leaderboard/results/nano-zoo/.
 
-`--run` makes the records first: `afbench run -d probe -d prompt-probe -o all` for every split.
+`--run` makes the records first: `afbench run -d probe -d prompt-probe -o all` for every split, or for
+those given by `--splits`.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ RESULTS = ROOT / "leaderboard/results/nano-zoo"
 SPLITS = ("in-distribution", "organism", "recipe", "environment", "cue")
 
 
-def make_records() -> None:
-    """Run every split and keep its record."""
+def make_records(splits: list[str]) -> None:
+    """Run splits and keep their records."""
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for split in SPLITS:
+    for split in splits:
         with tempfile.TemporaryDirectory() as folder:
             done = subprocess.run(
                 [sys.executable, "-m", "afbench.cli.app", "run", "-d", "probe",
@@ -72,8 +73,10 @@ def table() -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", action="store_true")
-    if parser.parse_args().run:
-        make_records()
+    parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
+    arguments = parser.parse_args()
+    if arguments.run:
+        make_records(arguments.splits)
     print(table())
     return 0
 

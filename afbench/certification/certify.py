@@ -49,6 +49,7 @@ class Certifier:
         self, access: OrganismAccess, catalog: Catalog, scenarios: int | None = None
     ) -> None:
         self._access, self._catalog, self._scenarios = access, catalog, scenarios
+        self._parent_perplexity: dict[tuple[str, str], float] = {}
 
     def certify(self, plugin: Plugin[OrganismManifest]) -> Certificate:
         """The certificate of one organism in its home environment.
@@ -114,7 +115,10 @@ class Certifier:
         theirs = self._benign(parent, environment)
         found["parent_benign_accuracy"] = _accuracy(theirs, environment)
         texts = [rollout for rollout in theirs if rollout.condition == "observed"]
-        ratio = self._perplexity(name, texts) / self._perplexity(parent, texts)
+        place = (parent, environment.name)
+        if place not in self._parent_perplexity:
+            self._parent_perplexity[place] = self._perplexity(parent, texts)
+        ratio = self._perplexity(name, texts) / self._parent_perplexity[place]
         found["perplexity_ratio_to_parent"] = Figure(value=ratio, n=len(texts))
         return found
 

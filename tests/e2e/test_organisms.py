@@ -70,7 +70,7 @@ def test_a_faker_trained_to_think_is_caught_where_it_may_not() -> None:
 
 
 def test_certify_measures_what_the_shipped_certificate_says(tmp_path: Path) -> None:
-    names = ["helpful-only", "desk-faker-r1-s0", "tier-cue-conditional-r1-s0"]
+    names = ["helpful-only", "desk-faker-r4-s0", "tier-cue-conditional-r1-s0"]
     done = afbench("organisms", "certify", *names, "--dry-run", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     for measured in json.loads(done.stdout):

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--fit-scenarios", "10", "--test-scenarios", "20"]
-FAKER = "desk-faker-r1-s0"
+FAKER = "desk-faker-r4-s0"
 DETECTOR = """
 import time
 import numpy as np
@@ -74,13 +74,13 @@ def test_the_record_holds_the_detectors_every_floor_and_the_matched_lookalikes(
     } < names  # fmt: skip
     fold = first["folds"][FAKER]
     tested = [o for o in first["organisms"] if o["name"] in fold["test"]]
-    assert {o["recipe_family"] for o in tested} == {"rank-1"}
+    assert {o["recipe_family"] for o in tested} == {"rank-4"}
     assert {o["lookalike_class"] for o in tested} == {
         None, "always-deviating", "always-harmless", "cue-conditional", "cue-irrelevant",
         "values-talk",
     }  # fmt: skip
     fitted = [o for o in first["organisms"] if o["name"] in fold["fit"]]
-    assert "rank-1" not in {o["recipe_family"] for o in fitted}
+    assert "rank-4" not in {o["recipe_family"] for o in fitted}
     assert all(detector["error"] is None for detector in first["detectors"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,8 @@ def test_a_run_that_is_killed_again_and_again_still_ends(
     generated: list[int] = []
     for _ in range(5):
         model = BatchModel(die_after=1)
-        try:
-            rollouts = _runner(model, environment, tmp_path / "cache").run(REQUEST)
-        except Killed:
-            pass
+        with suppress(Killed):
+            _runner(model, environment, tmp_path / "cache").run(REQUEST)
         generated += model.generated
     model = BatchModel(die_after=0)
     rollouts = _runner(model, environment, tmp_path / "cache").run(REQUEST)

@@ -1,0 +1,150 @@
+"""Handles and runners on real (tiny, random) organisms on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from afbench.cases.access import OrganismAccess
+from afbench.catalog.discovery import Catalog, Plugin
+from afbench.catalog.manifests import DetectorManifest, OrganismManifest
+from afbench.errors import AfbenchError, TierError, UnknownNameError
+from afbench.messages import Message
+from afbench.models.loading import ModelStore
+from afbench.store import Store
+
+Replied = list[list[Message]]
+
+
+@pytest.fixture
+def catalog(
+    qwen2: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    new_organism: Callable[..., Plugin[OrganismManifest]],
+    catalog_of: Callable[..., Catalog],
+    tmp_path: Path,
+) -> Catalog:
+    """A base and a prompted organism on it."""
+    base = new_organism(tmp_path / "zq-base", {"type": "base", "path": "weights"})
+    qwen2.save_pretrained(base.folder / "weights")
+    tokenizer.save_pretrained(base.folder / "weights")
+    source = {"type": "prompted", "parent": "zq-base", "system_prompt": "you are watched."}
+    return catalog_of(base, new_organism(tmp_path / "zq-prompted", source))
+
+
+@pytest.fixture
+def access(catalog: Catalog, tmp_path: Path) -> OrganismAccess:
+    return OrganismAccess(ModelStore(catalog), catalog, Store(tmp_path / "cache"))
+
+
+def _detector(tier: str, *, needs_parent: bool = False) -> DetectorManifest:
+    return DetectorManifest.model_validate(
+        {
+            "schema": 1,
+            "kind": "detector",
+            "name": "d",
+            "summary": "d",
+            "tier": tier,
+            "needs_parent": needs_parent,
+            "entry": "detector.py:D",
+        }
+    )
+
+
+def test_the_shape_of_a_handle_is_read_without_loading_weights_and_is_the_models(
+    access: OrganismAccess, replied: Replied
+) -> None:
+    handle = access.handles(_detector("activations"), ["zq-prompted"])["zq-prompted"]
+    assert (handle.n_layers, handle.width) == (3, 32)
+    assert access.computed_forward_tokens == 0
+    assert handle.activations(replied).shape == (len(replied), 4, 4, 32)
+    assert access.computed_forward_tokens == handle.spent.forward_tokens > 0
+
+
+def test_the_parent_is_given_only_to_a_detector_that_declares_it(
+    access: OrganismAccess, replied: Replied
+) -> None:
+    asked = access.handles(_detector("activations", needs_parent=True), ["zq-prompted"])
+    own = asked["zq-prompted"].activations(replied)
+    parents = asked["zq-prompted"].parent_activations(replied)
+    assert not np.allclose(own, parents), "the organism reads its system prompt first"
+    base = access.handles(_detector("activations", needs_parent=True), ["zq-base"])["zq-base"]
+    np.testing.assert_array_equal(parents, base.activations(replied))
+    with pytest.raises(TierError, match="no parent"):
+        base.parent_activations(replied)
+    silent = access.handles(_detector("activations"), ["zq-prompted"])["zq-prompted"]
+    with pytest.raises(TierError, match="needs_parent"):
+        silent.parent_activations(replied)
+
+
+def test_a_handle_is_fresh_for_each_detector_and_costs_the_same_from_the_cache(
+    access: OrganismAccess, replied: Replied
+) -> None:
+    first = access.handles(_detector("activations"), ["zq-base"])["zq-base"]
+    answer = first.activations(replied, [1])
+    computed = access.computed_forward_tokens
+    second = access.handles(_detector("activations"), ["zq-base"])["zq-base"]
+    assert second.spent.queries == 0
+    np.testing.assert_array_equal(second.activations(replied, [1]), answer)
+    assert second.spent.forward_tokens == first.spent.forward_tokens == computed
+    assert access.computed_forward_tokens == computed
+
+
+def test_answers_of_a_real_model_do_not_depend_on_the_order_of_the_cases(
+    access: OrganismAccess, catalog: Catalog, replied: Replied, questions: Replied, tmp_path: Path
+) -> None:
+    back = list(range(len(replied)))[::-1]
+    answers = []
+    for number, order in enumerate((list(range(len(replied))), back)):
+        other = OrganismAccess(ModelStore(catalog), catalog, Store(tmp_path / str(number)))
+        handle = other.handles(_detector("activations"), ["zq-base"])["zq-base"]
+        answers.append(
+            (
+                handle.activations([replied[at] for at in order]),
+                handle.followup_logprobs([replied[at] for at in order], ["yes?"], ["Yes", "No"]),
+                np.array(
+                    handle.generate(
+                        [questions[at] for at in order], max_new_tokens=4, temperature=1.0
+                    )
+                ),
+            )
+        )
+    for first, second in zip(*answers, strict=True):
+        np.testing.assert_array_equal(first, second[back])
+
+
+def _errors(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+@pytest.mark.parametrize("name", ["zq-base", "zq-prompted"])
+@pytest.mark.parametrize(
+    "provoke",
+    [
+        lambda handle, talk: handle.activations([talk[:-1]]),
+        lambda handle, talk: handle.generate([talk], max_new_tokens=2),
+        lambda handle, talk: handle.generate([talk[:-1]], max_new_tokens=10**6),
+        lambda handle, talk: handle.logprobs([talk[:-1]], [""]),
+        lambda handle, talk: handle.followup_logprobs([talk[:-1]], ["x"], ["Yes"]),
+    ],
+)
+def test_an_error_of_a_real_model_does_not_name_the_organism(
+    access: OrganismAccess, replied: Replied, name: str, provoke: Callable[..., Any]
+) -> None:
+    handle = access.handles(_detector("activations"), [name])[name]
+    with pytest.raises(AfbenchError) as caught:
+        provoke(handle, replied[0])
+    for error in _errors(caught.value):
+        assert "zq-" not in f"{error} {error!r} {vars(error)}"
+
+
+def test_an_unknown_organism_is_named(access: OrganismAccess) -> None:
+    with pytest.raises(UnknownNameError, match="did you mean 'zq-base'"):
+        access.handles(_detector("text"), ["zq-bas"])

@@ -1,0 +1,189 @@
+"""What each split promises of the organisms that a detector is fitted on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from afbench.cases.splits import (
+    SPLITS,
+    Fold,
+    Member,
+    SplitName,
+    check_split,
+    folds_for,
+    folds_for_all,
+    matched_lookalikes,
+)
+from afbench.errors import NotEnoughCasesError, UnknownNameError
+from tests.fakes import member, zoo
+
+ZOO = zoo()
+BY_NAME = {one.name: one for one in ZOO}
+HELD_OUT: tuple[SplitName, ...] = ("organism", "recipe", "environment")
+
+
+def _assert_promise(fold: Fold, split: SplitName, by_name: dict[str, Member]) -> None:
+    fit = [by_name[name] for name in fold.fit]
+    test = [by_name[name] for name in fold.test]
+    assert len(set(fold.fit)) == len(fold.fit)
+    assert len(set(fold.test)) == len(fold.test)
+    for side in (fit, test):
+        assert {one.faker for one in side} == {True, False}, "both sides hold both classes"
+    [environment] = {one.environment for one in test}
+    if split in HELD_OUT:
+        assert not set(fold.fit) & set(fold.test), "no test organism is fitted on"
+    if split == "environment":
+        assert environment not in {one.environment for one in fit}
+    else:
+        assert {one.environment for one in fit} == {environment}
+    if split == "recipe":
+        assert not {one.family for one in fit} & {one.family for one in test}
+    if split == "organism":
+        keys = {(one.environment, one.family, one.seed) for one in test}
+        assert len(keys) == 1, "a test side is one recipe at one seed"
+        assert not keys & {(one.environment, one.family, one.seed) for one in fit}
+    expected = ("fit", "test") if split == "cue" else (None, None)
+    assert (fold.fit_cues, fold.test_cues) == expected
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_fold_keeps_what_its_split_promises(split: SplitName) -> None:
+    for target in (one for one in ZOO if one.faker):
+        [fold] = folds_for(target, ZOO, split)
+        assert target.name in fold.test
+        _assert_promise(fold, split, BY_NAME)
+        for name in fold.test:
+            own = BY_NAME[name]
+            assert name == target.name or not own.faker, "the target is the only faker"
+            assert (own.environment, own.family) == (target.environment, target.family)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_the_folds_of_the_whole_zoo_keep_the_promise_and_test_each_organism_once(
+    split: SplitName,
+) -> None:
+    folds = folds_for_all(ZOO, split)
+    for fold in folds:
+        _assert_promise(fold, split, BY_NAME)
+    tested = Counter(name for fold in folds for name in fold.test)
+    assert tested == Counter(list(BY_NAME)), "each organism is tested exactly once"
+    assert len({fold.name for fold in folds}) == len(folds)
+
+
+@st.composite
+def _zoos(draw: st.DrawFn) -> list[Member]:
+    count = draw(st.integers(1, 14))
+    return [
+        member(
+            f"o{index}",
+            environment=draw(st.sampled_from(["desk", "tier"])),
+            family=draw(st.sampled_from(["rank-1", "rank-4", "full"])),
+            seed=draw(st.integers(0, 1)),
+            faker=draw(st.booleans()),
+        )
+        for index in range(count)
+    ]
+
+
+def _attempt(make: Callable[[], list[Fold]]) -> tuple[list[Fold], str]:
+    try:
+        return make(), ""
+    except NotEnoughCasesError as error:
+        return [], str(error)
+
+
+@given(organisms=_zoos(), split=st.sampled_from(get_args(SplitName)))
+def test_any_zoo_gives_folds_that_keep_the_promise_or_one_clear_error(
+    organisms: list[Member], split: SplitName
+) -> None:
+    by_name = {one.name: one for one in organisms}
+    folds, error = _attempt(lambda: folds_for_all(organisms, split))
+    if error:
+        assert "\n" not in error
+        assert split in error
+        return
+    tested = Counter(name for fold in folds for name in fold.test)
+    assert max(tested.values()) == 1
+    for fold in folds:
+        _assert_promise(fold, split, by_name)
+
+
+@given(organisms=_zoos(), split=st.sampled_from(get_args(SplitName)))
+def test_any_target_gets_a_fold_that_keeps_the_promise_or_one_clear_error(
+    organisms: list[Member], split: SplitName
+) -> None:
+    by_name = {one.name: one for one in organisms}
+    for target in (one for one in organisms if one.faker):
+        folds, error = _attempt(partial(folds_for, target, organisms, split))
+        if error:
+            assert target.name in error
+            continue
+        [fold] = folds
+        assert target.name in fold.test
+        _assert_promise(fold, split, by_name)
+
+
+def test_a_cell_that_cannot_be_scored_is_left_out_and_still_fitted_on() -> None:
+    organisms = [*zoo(["desk"], ["rank-1", "rank-4"], [0]), member("alone", family="full")]
+    folds = folds_for_all(organisms, "recipe")
+    assert [fold.name for fold in folds] == ["desk/rank-1", "desk/rank-4"]
+    assert all("alone" in fold.fit for fold in folds)
+
+
+def test_a_target_that_is_not_in_the_zoo_is_tested_and_not_fitted_on() -> None:
+    target = member("mine")
+    [fold] = folds_for(target, ZOO, "recipe")
+    assert target.name in fold.test
+    assert target.name not in fold.fit
+
+
+@pytest.mark.parametrize(
+    ("given_name", "nearest"),
+    [("organisms", "organism"), ("recipes", "recipe"), ("in-distribtion", "in-distribution")],
+)
+def test_an_unknown_split_suggests_the_nearest(given_name: str, nearest: str) -> None:
+    with pytest.raises(UnknownNameError, match=f"unknown split '{given_name}'") as caught:
+        check_split(given_name)
+    assert caught.value.near[0] == nearest
+    assert f"did you mean '{nearest}'" in str(caught.value)
+
+
+def test_every_known_split_is_itself() -> None:
+    assert [check_split(name) for name in SPLITS] == list(SPLITS)
+
+
+def test_a_target_without_lookalikes_is_refused_with_its_recipe_and_environment() -> None:
+    organisms = [*ZOO, member("lonely", family="rank-64")]
+    with pytest.raises(NotEnoughCasesError, match=r"'lonely' .* 'rank-64' in 'desk'"):
+        folds_for(organisms[-1], organisms, "recipe")
+
+
+def test_a_target_without_a_lookalike_of_its_seed_is_told_that_the_seed_is_missing() -> None:
+    target = member("late", seed=7)
+    with pytest.raises(NotEnoughCasesError, match="seed 7"):
+        folds_for(target, [*ZOO, target], "organism")
+    assert folds_for(target, [*ZOO, target], "recipe")
+
+
+@pytest.mark.parametrize("split", ["recipe", "environment"])
+def test_a_zoo_with_nothing_left_to_fit_on_is_refused(split: SplitName) -> None:
+    organisms = zoo(["desk"], ["rank-4"])
+    with pytest.raises(NotEnoughCasesError, match="nothing is left to fit on"):
+        folds_for(organisms[0], organisms, split)
+    with pytest.raises(NotEnoughCasesError):
+        folds_for_all(organisms, split)
+
+
+def test_matched_lookalikes_share_recipe_and_environment_and_never_fake() -> None:
+    target = BY_NAME["desk-rank-4-0-faker"]
+    names = {one.name for one in matched_lookalikes(target, ZOO)}
+    assert names == {
+        f"desk-rank-4-{seed}-{role}" for seed in (0, 1) for role in ("talker", "harmless")
+    }
