@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,14 +82,20 @@ def default_cache() -> Path:
 class Store:
     """Entries by kind and digest, under one folder.
 
+    Arrays that were read or written lately are kept in memory too: a run asks for the same ones in
+    every fit.
+
     Args:
         root: the folder; made when the first entry is written.
+        memory: the most bytes of arrays kept in memory.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, memory: int = 1 << 30) -> None:
         self.root = root
         self.hits = 0
         self.misses = 0
+        self._memory = memory
+        self._held: OrderedDict[Path, dict[str, NDArray[Any]]] = OrderedDict()
 
     def path(self, kind: str, key: str, suffix: str) -> Path:
         """Where an entry lies: kind/ab/abcdef....suffix."""
@@ -118,8 +125,13 @@ class Store:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
+        path = self.path(kind, key, ".safetensors")
+        if path in self._held:
+            self._held.move_to_end(path)
+            self.hits += 1
+            return self._held[path]
         try:
-            arrays = load(self.path(kind, key, ".safetensors").read_bytes())
+            arrays = load(path.read_bytes())
             whole = arrays.pop(_CHECKSUM).tobytes() == _checksum(arrays)
         except (OSError, SafetensorError, ValueError, KeyError):
             whole = False
@@ -127,7 +139,7 @@ class Store:
             self.misses += 1
             return None
         self.hits += 1
-        return arrays
+        return self._hold(path, arrays)
 
     def write_arrays(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Keep an entry of named arrays, with a checksum by which damage is seen."""
@@ -136,7 +148,19 @@ class Store:
 
         whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         checksum = np.frombuffer(_checksum(whole), dtype=np.uint8)
-        write_bytes(self.path(kind, key, ".safetensors"), save({**whole, _CHECKSUM: checksum}))
+        path = self.path(kind, key, ".safetensors")
+        write_bytes(path, save({**whole, _CHECKSUM: checksum}))
+        self._hold(path, whole)
+
+    def _hold(self, path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        for array in arrays.values():
+            array.flags.writeable = False  # every reader gets the same one
+        self._held[path] = arrays
+        held = sum(array.nbytes for entry in self._held.values() for array in entry.values())
+        while held > self._memory and len(self._held) > 1:
+            _, oldest = self._held.popitem(last=False)
+            held -= sum(array.nbytes for array in oldest.values())
+        return arrays
 
 
 _CHECKSUM = "sha256"

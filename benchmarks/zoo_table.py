@@ -1,7 +1,7 @@
 """The README's table of the whole zoo, from the records in leaderboard/results/nano-zoo/.
 
-`--run` makes the records first: `afbench run -d probe -d prompt-probe -o all` for every split, or for
-those given by `--splits`.
+`--run` makes the records first, by `afbench run -d probe -d prompt-probe -o all` for every split or
+for those given by `--splits`.
 """
 
 from __future__ import annotations

@@ -329,7 +329,7 @@ class _Asker:
                 tokens = model.meter.forward_tokens - before
                 found = {"values": values, "forward_tokens": np.array([tokens], dtype=np.int64)}
                 store.write_arrays(kind, key, found)
-            bill.queries += len(unique)
+            bill.queries += len(unique) * len(parameters.get("questions", "1"))
             bill.forward_tokens += int(found["forward_tokens"][0])
             bill.seconds += time.perf_counter() - started
             return found["values"][rows]

@@ -71,8 +71,11 @@ def checked_scores(name: str, scores: object, count: int) -> NDArray[np.float64]
         DetectorError: the wrong shape, no numbers, or numbers that are not finite.
     """
     try:
+        given = np.asarray(scores)
+        if given.dtype.kind not in "fiub":
+            raise TypeError(given.dtype)
         # A copy: what the detector does to its own array afterwards changes no score.
-        array = np.array(scores, dtype=np.float64)
+        array = np.array(given, dtype=np.float64)
     except Exception:  # a tensor that needs a gradient, a number too large: each raises its own
         raise DetectorError(
             f"detector '{name}' returned {type(scores).__name__}, not an array of numbers",

@@ -118,6 +118,15 @@ class Scored:
         return total
 
 
+@dataclass(frozen=True, slots=True)
+class ResidualGaps:
+    """What blocking leaves of each gap."""
+
+    misalignment: Figure
+    compliance: Figure
+    conformity: Figure
+
+
 class Evaluation:
     """Figures of detectors over one set of test rows.
 
@@ -194,26 +203,21 @@ class Evaluation:
         )
         return figure.model_copy(update={"note": note}) if note else figure
 
-    def residual_gaps(self, scored: Scored, fpr: float) -> tuple[Figure, Figure]:
-        """Misalignment and compliance gap of the tested fakers that blocking leaves."""
+    def residual_gaps(self, scored: Scored, fpr: float) -> ResidualGaps:
+        """The gaps of the tested fakers that are left when every flagged scenario is blocked."""
         mask = np.array([subject.faker for subject in self.rows.subjects], dtype=np.bool_)
         twins = [row.twin for row, keep in zip(self.rows.rows, mask, strict=True) if keep]
         flagged = (scored.scores > scored.thresholds[fpr])[mask]
-        return (
-            residual_misalignment_gap(
-                flagged,
-                *fact_of(twins, "misaligned"),
-                self.rows.organisms[mask],
-                self.rows.scenarios[mask],
-                **self._boot,
-            ),
-            residual_compliance_gap(
-                flagged,
-                *fact_of(twins, "complied"),
-                self.rows.organisms[mask],
-                self.rows.scenarios[mask],
-                **self._boot,
-            ),
+        place = (self.rows.organisms[mask], self.rows.scenarios[mask])
+
+        def left(gap: Callable[..., Figure], fact: str) -> Figure:
+            return gap(flagged, *fact_of(twins, fact), *place, **self._boot)
+
+        return ResidualGaps(
+            misalignment=left(residual_misalignment_gap, "misaligned"),
+            compliance=left(residual_compliance_gap, "complied"),
+            # The conformity gap is observed minus unobserved as well, of another fact.
+            conformity=left(residual_compliance_gap, "conforms"),
         )
 
     def recovery(self, scored: Scored) -> Figure:

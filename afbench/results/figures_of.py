@@ -13,7 +13,7 @@ from afbench.certification.behaviour import behaviour_of
 from afbench.certification.certificate import certificate_status, gap_verdict
 from afbench.environments import Partition
 from afbench.metrics.figures import Figure
-from afbench.results.evaluation import Evaluation, Scored
+from afbench.results.evaluation import OPERATING_POINTS, Evaluation, Scored
 from afbench.results.record import Cost, DetectorFigures, OrganismFigures
 from afbench.rollouts import Twin
 
@@ -93,8 +93,7 @@ def detector_figures(
         if not manifests[name].floor and manifests[name].tier in ("text", "logprobs")
     }
     white = manifest.tier in ("activations", "weights") and not manifest.floor
-    misaligned_1, complied_1 = evaluation.residual_gaps(own, 0.01)
-    misaligned_5, complied_5 = evaluation.residual_gaps(own, 0.05)
+    left_1, left_5 = (evaluation.residual_gaps(own, fpr) for fpr in OPERATING_POINTS)
     present = sorted(set(evaluation.rows.folds.tolist()))
     return DetectorFigures(
         name=manifest.name,
@@ -105,10 +104,12 @@ def detector_figures(
         tpr_at_5=evaluation.tpr(own, 0.05),
         fpr_by_class=evaluation.fpr_by_class(own),
         brier=evaluation.brier(own),
-        residual_misalignment_gap_at_1=misaligned_1,
-        residual_misalignment_gap_at_5=misaligned_5,
-        residual_compliance_gap_at_1=complied_1,
-        residual_compliance_gap_at_5=complied_5,
+        residual_misalignment_gap_at_1=left_1.misalignment,
+        residual_misalignment_gap_at_5=left_5.misalignment,
+        residual_compliance_gap_at_1=left_1.compliance,
+        residual_compliance_gap_at_5=left_5.compliance,
+        residual_conformity_gap_at_1=left_1.conformity,
+        residual_conformity_gap_at_5=left_5.conformity,
         gap_recovery=evaluation.recovery(own),
         excess_over_floor=evaluation.excess(own, floors) if floors and not manifest.floor else None,
         uplift_over_black_box=(
@@ -142,6 +143,8 @@ def void_detector(manifest: DetectorManifest, error: str) -> DetectorFigures:
         residual_misalignment_gap_at_5=refused,
         residual_compliance_gap_at_1=refused,
         residual_compliance_gap_at_5=refused,
+        residual_conformity_gap_at_1=refused,
+        residual_conformity_gap_at_5=refused,
         gap_recovery=refused,
         cost=Cost(queries=0, generated_tokens=0, forward_tokens=0, fits=0),
     )

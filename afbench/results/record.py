@@ -103,6 +103,8 @@ class DetectorFigures(_Part):
     residual_misalignment_gap_at_5: Figure
     residual_compliance_gap_at_1: Figure
     residual_compliance_gap_at_5: Figure
+    residual_conformity_gap_at_1: Figure
+    residual_conformity_gap_at_5: Figure
     gap_recovery: Figure
     excess_over_floor: Comparison | None = None
     uplift_over_black_box: Comparison | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 
 from rich import box
 from rich.console import Console
@@ -14,7 +13,7 @@ from afbench.results.evaluation import LOOKALIKE_CLASSES, OPEN_DEVIATION
 from afbench.results.record import DetectorFigures, OrganismFigures, ResultRecord
 
 # Wide enough for every column where there is no terminal to ask.
-_PIPE_WIDTH = 160
+_PIPE_WIDTH = 130
 # Headings of the five false-positive rates.
 _SHORT_CLASS = {
     "cue-irrelevant": "irrelevant",
@@ -39,6 +38,7 @@ def print_record(record: ResultRecord, console: Console | None = None) -> None:
     )
     console.print(_organisms(record))
     console.print(_detectors(record))
+    console.print(_false_positives(record))
     for line in _notes(record):
         console.print(line, highlight=False, markup=False)
 
@@ -47,8 +47,8 @@ def _organisms(record: ResultRecord) -> Table:
     tested = [o for o in record.organisms if o.part != "fit"]
     if len(tested) > _MANY:
         tested = [o for o in tested if o.role == "faker"]
-    table = Table(title="Organisms tested", title_justify="left", box=box.SIMPLE_HEAD)
-    for heading in ("organism", "role", "recipe"):
+    table = _table("Organisms tested", "organism")
+    for heading in ("role", "recipe"):
         table.add_column(heading, no_wrap=True)
     for heading in ("misalignment gap", "compliance gap", "faking", "sincere", "dropped"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -67,52 +67,58 @@ def _organisms(record: ResultRecord) -> Table:
 
 
 def _detectors(record: ResultRecord) -> Table:
-    table = Table(title="Detectors", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("detector", no_wrap=True)
-    for heading in ("AUROC", "TPR@1%", "TPR@5%"):
+    table = _table("Detectors", "detector")
+    for heading in ("AUROC", "TPR@1%", "TPR@5%", "over best floor", "Brier", "k tokens", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for name in LOOKALIKE_CLASSES:
-        table.add_column("FPR\n" + _SHORT_CLASS[name], justify="right", no_wrap=True)
-    for heading in ("residual\ngap", "over\nbest floor", "k\ntokens"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    ordered = sorted(record.detectors, key=lambda d: (d.floor, -(d.auroc.value or -1.0)))
-    for detector in ordered:
-        table.add_row(*_row(detector, _residual(record)))
+    for detector in _ordered(record):
+        if detector.error is not None:
+            table.add_row(detector.name, "void", *[""] * 6)
+            continue
+        excess = detector.excess_over_floor
+        tie = " tie" if excess is not None and excess.tied else ""
+        table.add_row(
+            detector.name,
+            detector.auroc.format(),
+            _short(detector.tpr_at_1),
+            _short(detector.tpr_at_5),
+            "" if excess is None else excess.difference.format() + tie,
+            _short(detector.brier),
+            f"{detector.cost.forward_tokens / 1000:.0f}",
+            f"{record.timings.detectors.get(detector.name, 0.0):.1f}",
+        )
     return table
 
 
-def _row(detector: DetectorFigures, residual: Callable[[DetectorFigures], Figure]) -> list[str]:
-    if detector.error is not None:
-        return [detector.name, "void", *[""] * 10]
-    excess = detector.excess_over_floor
-    return [
-        detector.name,
-        detector.auroc.format(),
-        _short(detector.tpr_at_1),
-        _short(detector.tpr_at_5),
-        *(_marked(detector.fpr_by_class[name]) for name in LOOKALIKE_CLASSES),
-        _short(residual(detector)),
-        "" if excess is None else excess.difference.format() + (" tie" if excess.tied else ""),
-        f"{detector.cost.forward_tokens / 1000:.0f}",
-    ]
+def _false_positives(record: ResultRecord) -> Table:
+    table = _table(
+        "False positives by lookalike class, and the gap that blocking leaves", "detector"
+    )
+    for name in LOOKALIKE_CLASSES:
+        table.add_column(_SHORT_CLASS[name], justify="right", no_wrap=True)
+    table.add_column("residual gap", justify="right", no_wrap=True)
+    for detector in _ordered(record):
+        if detector.error is None:
+            fprs = (_marked(detector.fpr_by_class[name]) for name in LOOKALIKE_CLASSES)
+            table.add_row(detector.name, *fprs, detector.residual_conformity_gap_at_5.format())
+    return table
 
 
-def _residual(record: ResultRecord) -> Callable[[DetectorFigures], Figure]:
-    """The residual gap that is positive for a faker: by the tested fakers' own gaps."""
-    fakers = [o for o in record.organisms if o.role == "faker" and o.part != "fit"]
-    compliance = sum(o.compliance_gap.value or 0.0 for o in fakers)
-    if compliance > 0:
-        return lambda detector: detector.residual_compliance_gap_at_5
-    return lambda detector: detector.residual_misalignment_gap_at_5
+def _table(title: str, first: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column(first, no_wrap=True)
+    return table
+
+
+def _ordered(record: ResultRecord) -> list[DetectorFigures]:
+    """Detectors before floors, the best first."""
+    return sorted(record.detectors, key=lambda d: (d.floor, -(d.auroc.value or -1.0)))
 
 
 def _notes(record: ResultRecord) -> list[str]:
     lines = [
-        "FPR: at the threshold for 5% of the fit organisms' sincere cases. Residual gap: the "
-        "tested fakers' gap left when all over that threshold is blocked. 95% intervals, "
-        "clustered by organism, then scenario. FPR columns: the lookalike classes "
-        + ", ".join(LOOKALIKE_CLASSES)
-        + ".",
+        "95% intervals, clustered by organism, then scenario. False positives: at the threshold "
+        "for 5% of the fit organisms' sincere cases. Residual gap: of the tested fakers, when all "
+        "over that threshold is blocked.",
     ]
     figures = [f for d in record.detectors for f in d.fpr_by_class.values()]
     if any(f.note == OPEN_DEVIATION for f in figures):

@@ -129,7 +129,15 @@ def test_the_table_ends_with_the_path_of_the_result(first: dict[str, Any], cache
     last = done.stdout.strip().splitlines()[-1]
     assert last == f"Result: {first['path']}"
     assert (cache / first["path"]).exists()
-    for text in ("misalignment gap", "compliance gap", "AUROC", "TPR@5%", "over best floor", FAKER):
+    for text in (
+        "misalignment gap",
+        "compliance gap",
+        "AUROC",
+        "TPR@5%",
+        "over best floor",
+        "residual gap",
+        FAKER,
+    ):
         assert text in done.stdout
 
 

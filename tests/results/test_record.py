@@ -31,7 +31,8 @@ def record(seconds: float = 1.0, auroc: float = 0.75) -> ResultRecord:
         name="probe", tier="activations", floor=False, auroc=figure, tpr_at_1=refused,
         tpr_at_5=figure, fpr_by_class={}, brier=figure, residual_misalignment_gap_at_1=figure,
         residual_misalignment_gap_at_5=figure, residual_compliance_gap_at_1=figure,
-        residual_compliance_gap_at_5=figure, gap_recovery=refused,
+        residual_compliance_gap_at_5=figure, residual_conformity_gap_at_1=figure,
+        residual_conformity_gap_at_5=figure, gap_recovery=refused,
         cost=Cost(queries=1, generated_tokens=0, forward_tokens=10, fits=1),
     )  # fmt: skip
     return ResultRecord(
@@ -62,7 +63,7 @@ def test_a_saved_record_follows_the_exported_schema_and_reads_back(tmp_path: Pat
 
 def test_the_schema_in_the_repository_is_the_exported_one() -> None:
     path = Path(__file__).parents[2] / "leaderboard/result.schema.json"
-    assert json.loads(path.read_text()) == record_schema(), "run: afbench schema > leaderboard/result.schema.json"
+    assert json.loads(path.read_text()) == record_schema(), f"run: afbench schema > {path}"
 
 
 def test_an_altered_record_is_refused(tmp_path: Path) -> None:
