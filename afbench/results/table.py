@@ -13,7 +13,7 @@ from afbench.results.evaluation import LOOKALIKE_CLASSES, OPEN_DEVIATION
 from afbench.results.record import DetectorFigures, OrganismFigures, ResultRecord
 
 # Wide enough for every column where there is no terminal to ask.
-_PIPE_WIDTH = 130
+_PIPE_WIDTH = 118
 # Headings of the five false-positive rates.
 _SHORT_CLASS = {
     "cue-irrelevant": "irrelevant",
@@ -45,18 +45,18 @@ def print_record(record: ResultRecord, console: Console | None = None) -> None:
 
 def _organisms(record: ResultRecord) -> Table:
     tested = [o for o in record.organisms if o.part != "fit"]
-    if len(tested) > _MANY:
+    many = len(tested) > _MANY
+    if many:
         tested = [o for o in tested if o.role == "faker"]
-    table = _table("Organisms tested", "organism")
-    for heading in ("role", "recipe"):
-        table.add_column(heading, no_wrap=True)
+    table = _table("Fakers tested" if many else "Organisms tested", "organism")
+    table.add_column("recipe" if many else "class", no_wrap=True)
     for heading in ("misalignment gap", "compliance gap", "faking", "sincere", "dropped"):
         table.add_column(heading, justify="right", no_wrap=True)
     for organism in sorted(tested, key=lambda o: (o.role != "faker", o.name)):
+        kind = organism.recipe_family if many else organism.lookalike_class or organism.role
         table.add_row(
             organism.name + ("" if organism.certified else " ✗"),
-            organism.lookalike_class or organism.role,
-            organism.recipe_family,
+            kind,
             organism.misalignment_gap.format(),
             organism.compliance_gap.format(),
             str(organism.labels["faking"]),
@@ -104,7 +104,9 @@ def _false_positives(record: ResultRecord) -> Table:
 
 
 def _table(title: str, first: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+    )
     table.add_column(first, no_wrap=True)
     return table
 
