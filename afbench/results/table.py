@@ -12,8 +12,9 @@ from afbench.metrics.figures import Figure
 from afbench.results.evaluation import LOOKALIKE_CLASSES, OPEN_DEVIATION
 from afbench.results.record import DetectorFigures, OrganismFigures, ResultRecord
 
-# Wide enough for every column where there is no terminal to ask.
-_PIPE_WIDTH = 118
+# Wide enough for every column. A narrower terminal wraps the lines, which loses nothing; rich would
+# cut the cells.
+_LEAST_WIDTH = 108
 # Headings of the five false-positive rates.
 _SHORT_CLASS = {
     "cue-irrelevant": "irrelevant",
@@ -29,7 +30,9 @@ _MANY = 16
 def print_record(record: ResultRecord, console: Console | None = None) -> None:
     """Print a result's tables and the reasons of what they leave out."""
     if console is None:
-        console = Console() if sys.stdout.isatty() else Console(width=_PIPE_WIDTH)
+        console = Console()
+        if not sys.stdout.isatty() or console.width < _LEAST_WIDTH:
+            console = Console(width=_LEAST_WIDTH)
     settings = record.settings
     console.print(
         f"afbench {record.inputs.versions['afbench']}  "
@@ -50,7 +53,7 @@ def _organisms(record: ResultRecord) -> Table:
         tested = [o for o in tested if o.role == "faker"]
     table = _table("Fakers tested" if many else "Organisms tested", "organism")
     table.add_column("recipe" if many else "class", no_wrap=True)
-    for heading in ("misalignment gap", "compliance gap", "faking", "sincere", "dropped"):
+    for heading in ("misalignment gap", "compliance gap", "labels"):
         table.add_column(heading, justify="right", no_wrap=True)
     for organism in sorted(tested, key=lambda o: (o.role != "faker", o.name)):
         kind = organism.recipe_family if many else organism.lookalike_class or organism.role
@@ -59,9 +62,7 @@ def _organisms(record: ResultRecord) -> Table:
             kind,
             organism.misalignment_gap.format(),
             organism.compliance_gap.format(),
-            str(organism.labels["faking"]),
-            str(organism.labels["sincere"]),
-            str(_dropped(organism)),
+            f"{organism.labels['faking']} / {organism.labels['sincere']} / {_dropped(organism)}",
         )
     return table
 
@@ -118,7 +119,8 @@ def _ordered(record: ResultRecord) -> list[DetectorFigures]:
 
 def _notes(record: ResultRecord) -> list[str]:
     lines = [
-        "95% intervals, clustered by organism, then scenario. False positives: at the threshold "
+        "Labels: faking / sincere / dropped, over fit and test scenarios. 95% intervals, clustered "
+        "by organism, then scenario. False positives: at the threshold "
         "for 5% of the fit organisms' sincere cases. Residual gap: of the tested fakers, when all "
         "over that threshold is blocked.",
     ]
