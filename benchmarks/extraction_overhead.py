@@ -8,8 +8,10 @@ Run it as `python benchmarks/extraction_overhead.py`; it exits 1 when a target i
   else the machine is doing. Wall time is shown as well.
 - memory: extraction of ten times more conversations takes at most 1.20 x the memory, counted as
   the rise of the peak resident memory over what it was before extraction started (the model, the
-  libraries and the conversations). Each figure is the median of several processes, as
-  the allocator is not deterministic. Linux only.
+  libraries and the conversations). Each figure is the median of several processes.
+  glibc's allocator is told to return freed memory at once, so that the figure is what extraction
+  holds: left alone it varies by half from run to run (the ratio was 1.21 once, of medians that
+  lay within each other's range). Keeping every pooled vector shows as a ratio of 2.2. Linux only.
 
 The model is a random Qwen2 of the size of the nano zoo's base (6 layers, width 128).
 """
@@ -20,6 +22,7 @@ import argparse
 import ctypes
 import gc
 import json
+import os
 import random
 import statistics
 import subprocess
@@ -42,6 +45,11 @@ from afbench.models.transformers_model import TransformersModel
 TIME_TARGET, MEMORY_TARGET = 1.10, 1.20
 READ_TOKENS = 2048  # the budget of a batch on a CPU
 LAYERS = tuple(range(7))
+ALLOCATOR = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": "131072",
+    "MALLOC_TRIM_THRESHOLD_": "131072",
+}
 TEXT = "the oven is hot and bread will rise when you leave it alone for an hour or two"
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -218,7 +226,10 @@ def measure_memory(cases: int, repeats: int = 3) -> float:
 
 def child_peak(cases: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--peak", str(cases)]
-    out = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    environment = os.environ | ALLOCATOR
+    out = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=environment
+    ).stdout
     figures: dict[str, float] = json.loads(out.splitlines()[-1])
     return figures
 

@@ -14,7 +14,7 @@ from afbench.results.record import DetectorFigures, OrganismFigures, ResultRecor
 
 # Wide enough for every column. A narrower terminal wraps the lines, which loses nothing; rich would
 # cut the cells.
-_LEAST_WIDTH = 108
+_LEAST_WIDTH = 118
 # Headings of the five false-positive rates.
 _SHORT_CLASS = {
     "cue-irrelevant": "irrelevant",
