@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from afbench.catalog.discovery import Catalog, Plugin, broken_kind, discover
-from afbench.catalog.manifests import KINDS, Kind
-from afbench.catalog.yaml_files import display
 from afbench.cli.options import AsJson, Plugins
 from afbench.cli.output import print_json, print_table
 from afbench.errors import AfbenchError, UnknownNameError
+
+if TYPE_CHECKING:
+    from afbench.catalog.discovery import Catalog, Plugin
+    from afbench.catalog.manifests import Kind
 
 _COLUMNS: Final[dict[Kind, tuple[str, ...]]] = {
     "organism": ("name", "role", "environment", "summary"),
@@ -30,8 +31,10 @@ def list_plugins(
     as_json: AsJson = False,
 ) -> None:
     """List the organisms, environments and detectors that are installed."""
+    from afbench.catalog.discovery import broken_kind, discover
+
     catalog = discover(plugins or ())
-    kinds = KINDS if kind is None else (_kind(kind),)
+    kinds = tuple(_COLUMNS) if kind is None else (_kind(kind),)
     broken = [
         (folder, error)
         for folder, error in catalog.broken
@@ -64,6 +67,9 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show one plug-in: its manifest and its card."""
+    from afbench.catalog.discovery import discover
+    from afbench.catalog.yaml_files import display
+
     catalog = discover(plugins or ())
     found = catalog.find(name) if kind is None else [catalog.get(_kind(kind), name)]
     if len(found) > 1:
@@ -94,7 +100,9 @@ def new(
     ] = None,
 ) -> None:
     """Write a new plug-in's folder, with a test that passes as it is."""
+    from afbench.catalog.discovery import discover
     from afbench.catalog.scaffold import scaffold
+    from afbench.catalog.yaml_files import display
 
     the_kind = _kind(kind)
     if environment is None and the_kind == "organism":
@@ -132,10 +140,10 @@ _CHECKS: Final = ("", "check", "message")
 
 
 def _kind(text: str) -> Kind:
-    for kind in KINDS:
+    for kind in _COLUMNS:
         if text in (kind, f"{kind}s"):
             return kind
-    raise UnknownNameError("kind", text, KINDS)
+    raise UnknownNameError("kind", text, _COLUMNS)
 
 
 def _sorted(catalog: Catalog, kind: Kind) -> list[Plugin[Any]]:

@@ -43,7 +43,7 @@ def _with_failure(monkeypatch: pytest.MonkeyPatch, error: BaseException, *argume
     def fail(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("afbench.cli.catalog.discover", fail)
+    monkeypatch.setattr("afbench.catalog.discovery.discover", fail)
     with pytest.raises(SystemExit) as end:
         main(["list", *arguments])
     assert isinstance(end.value.code, int)
