@@ -146,7 +146,8 @@ class Store:
         import numpy as np
         from safetensors.numpy import save
 
-        whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        # Copies: they are held and made read-only, and the writer's own are none of that.
+        whole = {name: np.array(array, order="C") for name, array in arrays.items()}
         checksum = np.frombuffer(_checksum(whole), dtype=np.uint8)
         path = self.path(kind, key, ".safetensors")
         write_bytes(path, save({**whole, _CHECKSUM: checksum}))

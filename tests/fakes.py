@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from afbench.cases.assembly import CaseSet, Evidence, assemble
 from afbench.cases.handle import Handle
 from afbench.cases.splits import Member
@@ -192,10 +190,3 @@ def fake_handles(
         )
         for name in organisms
     }
-
-
-def planted(model_seed: int, texts: Sequence[str], width: int) -> np.ndarray:
-    """Random features that depend on nothing but the seed and the text."""
-    return np.array(
-        [np.random.default_rng([model_seed, *text.encode()]).normal(size=width) for text in texts]
-    )

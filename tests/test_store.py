@@ -145,7 +145,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_file_is_a_storage_error(
     with pytest.raises(StorageError, match="No space left"):
         store.write_arrays("activations", KEY, {"values": np.zeros(3)})
     monkeypatch.undo()
-    kept = store.read_arrays("activations", KEY)
+    kept = Store(tmp_path).read_arrays("activations", KEY)
     assert kept is not None
     np.testing.assert_array_equal(kept["values"], ARRAYS["values"])
     assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 1
@@ -193,12 +193,50 @@ def test_arrays_are_read_as_they_were_written(tmp_path: Path, dtype: str) -> Non
     store = Store(tmp_path)
     turned = np.arange(12).reshape(3, 4).T.astype(dtype)
     store.write_arrays("activations", KEY, {"values": turned, "none": np.zeros((0, 4), dtype)})
-    found = store.read_arrays("activations", KEY)
-    assert found is not None
-    assert set(found) == {"values", "none"}
-    np.testing.assert_array_equal(found["values"], turned)
-    assert found["values"].dtype == turned.dtype
-    assert found["none"].shape == (0, 4)
+    for reader in (store, Store(tmp_path)):  # from memory and from disk
+        found = reader.read_arrays("activations", KEY)
+        assert found is not None
+        assert set(found) == {"values", "none"}
+        np.testing.assert_array_equal(found["values"], turned)
+        assert found["values"].dtype == turned.dtype
+        assert found["none"].shape == (0, 4)
+
+
+def test_arrays_that_several_read_cannot_be_changed_by_one(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_arrays("activations", KEY, {"values": np.zeros(3)})
+    for reader in (store, Store(tmp_path)):
+        for _ in range(2):
+            found = reader.read_arrays("activations", KEY)
+            assert found is not None
+            with pytest.raises(ValueError, match="read-only"):
+                found["values"][0] = 1
+
+
+def test_a_writer_may_go_on_with_its_own_array(tmp_path: Path) -> None:
+    store, own = Store(tmp_path), np.zeros(3)
+    store.write_arrays("activations", KEY, {"values": own})
+    own[:] = 7
+    for reader in (store, Store(tmp_path)):
+        found = reader.read_arrays("activations", KEY)
+        assert found is not None
+        assert found["values"].tolist() == [0, 0, 0]
+
+
+def test_no_more_arrays_are_held_in_memory_than_allowed(tmp_path: Path) -> None:
+    store = Store(tmp_path, memory=100)
+    keys = [digest_of(index) for index in range(4)]
+    for index, key in enumerate(keys):
+        store.write_arrays("activations", key, {"values": np.full(5, float(index))})  # 40 bytes
+    assert store.read_arrays("activations", keys[2]) is not None
+    for path in tmp_path.rglob("*.safetensors"):
+        path.unlink()
+    held = [store.read_arrays("activations", key) is not None for key in keys]
+    assert held == [False, False, True, True]
+    for index in (2, 3):
+        found = store.read_arrays("activations", keys[index])
+        assert found is not None
+        assert found["values"].tolist() == [index] * 5
 
 
 def test_entries_are_apart_by_kind_and_key_and_counted_as_hits_and_misses(tmp_path: Path) -> None:
@@ -258,8 +296,11 @@ def test_a_damaged_entry_of_arrays_is_a_miss_and_never_other_numbers(
     store = Store(tmp_path)
     store.write_arrays("activations", KEY, ARRAYS)
     path = store.path("activations", KEY, ".safetensors")
-    path.write_bytes(_damaged(path.read_bytes(), data))
-    found = store.read_arrays("activations", KEY)
+    content = path.read_bytes()
+    path.write_bytes(_damaged(content, data))
+    # Another store: this one still has them in memory.
+    found = Store(tmp_path).read_arrays("activations", KEY)
+    assert found is not None or path.read_bytes() != content
     if found is not None:  # only the spaces that pad the header may have changed
         assert set(found) == set(ARRAYS)
         for name, array in ARRAYS.items():

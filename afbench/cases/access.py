@@ -38,6 +38,9 @@ class OrganismAccess:
         self._digests: dict[str, str] = {}
         self._shapes: dict[str, tuple[int, int]] = {}
         self._engine = {"backend": "transformers", **engine_versions()}
+        if models.device.type != "cpu":
+            # In another precision come other answers: they must not stand in for the CPU's.
+            self._engine |= {"device": models.device.type, "dtype": str(models.dtype)}
 
     @property
     def computed_forward_tokens(self) -> int:

@@ -12,11 +12,20 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from afbench.cases.access import OrganismAccess
 from afbench.catalog.discovery import Catalog, Plugin
-from afbench.catalog.manifests import DetectorManifest, OrganismManifest
+from afbench.catalog.manifests import (
+    DetectorManifest,
+    EnvironmentManifest,
+    OrganismManifest,
+    load_manifest,
+)
+from afbench.environments import Environment
 from afbench.errors import AfbenchError, TierError, UnknownNameError
 from afbench.messages import Message
+from afbench.models.interface import GenerationSettings
 from afbench.models.loading import ModelStore
+from afbench.rollouts import RolloutRequest
 from afbench.store import Store
+from tests.shipped import ROOT
 
 Replied = list[list[Message]]
 
@@ -148,3 +157,19 @@ def test_an_error_of_a_real_model_does_not_name_the_organism(
 def test_an_unknown_organism_is_named(access: OrganismAccess) -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'zq-base'"):
         access.handles(_detector("text"), ["zq-bas"])
+
+
+def test_answers_of_a_gpu_do_not_stand_in_for_those_of_a_cpu(
+    catalog: Catalog, tmp_path: Path
+) -> None:
+    request = RolloutRequest("test", 2, GenerationSettings(max_new_tokens=4))
+    folder = ROOT / "environments" / "oversight-desk"
+    manifest = load_manifest(folder)
+    assert isinstance(manifest, EnvironmentManifest)
+    environment, store = Environment(manifest, folder), Store(tmp_path / "cache")
+    keys, identities = set(), set()
+    for device in ("cpu", "cuda"):
+        access = OrganismAccess(ModelStore(catalog, device=device), catalog, store)
+        keys.add(access.runner("zq-base", environment).key(request))
+        identities.add(access._identity("zq-base"))
+    assert len(keys) == len(identities) == 2

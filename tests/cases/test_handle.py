@@ -161,14 +161,18 @@ def _spent(handle: Handle) -> dict[str, float]:
     return {key: value for key, value in asdict(handle.spent).items() if key != "seconds"}
 
 
+@pytest.mark.parametrize("from_disk", [False, True])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_cached_answer_is_the_same_and_costs_the_same(tmp_path: Path, method: str) -> None:
+def test_a_cached_answer_is_the_same_and_costs_the_same(
+    tmp_path: Path, method: str, from_disk: bool
+) -> None:
     store = Store(tmp_path)
     models = [FakeModel(0), FakeModel(1)]
     first = handle_on(models[0], "weights", store, parent=models[1])
     answer = METHODS[method](first)
     calls = sum(model.meter.calls for model in models)
     assert calls == 1
+    store = Store(tmp_path) if from_disk else store
     second = handle_on(models[0], "weights", store, parent=models[1])
     np.testing.assert_array_equal(METHODS[method](second), answer)
     assert sum(model.meter.calls for model in models) == calls, "the cache answered"
@@ -180,14 +184,32 @@ def test_a_cached_answer_is_the_same_and_costs_the_same(tmp_path: Path, method: 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_damaged_cache_entry_is_computed_again(tmp_path: Path, method: str) -> None:
-    store = Store(tmp_path)
-    answer = METHODS[method](handle_on(FakeModel(0), "weights", store, parent=FakeModel(1)))
+    before = handle_on(FakeModel(0), "weights", Store(tmp_path), parent=FakeModel(1))
+    answer = METHODS[method](before)
     [entry] = [path for path in tmp_path.rglob("*") if path.is_file()]
     content = bytearray(entry.read_bytes())
     content[len(content) // 2] ^= 1
     entry.write_bytes(bytes(content))
-    again = handle_on(FakeModel(0), "weights", store, parent=FakeModel(1))
+    model, parent = FakeModel(0), FakeModel(1)
+    again = handle_on(model, "weights", Store(tmp_path), parent=parent)
     np.testing.assert_array_equal(METHODS[method](again), answer)
+    assert model.meter.calls + parent.meter.calls == 1
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_answer_that_a_detector_edits_is_not_the_one_that_the_next_gets(
+    tmp_path: Path, method: str
+) -> None:
+    store = Store(tmp_path)
+    handle = handle_on(FakeModel(0), "weights", store, parent=FakeModel(1))
+    expected = METHODS[method](handle_on(FakeModel(0), "weights", Store(tmp_path / "other"),
+                                         parent=FakeModel(1)))  # fmt: skip
+    for _ in range(2):  # computed, then from the cache
+        answer = METHODS[method](handle)
+        np.testing.assert_array_equal(answer, expected)
+        answer[0] = answer[1]
+    again = handle_on(FakeModel(0), "weights", store, parent=FakeModel(1))
+    np.testing.assert_array_equal(METHODS[method](again), expected)
 
 
 def test_spending_adds_up_over_questions(tmp_path: Path) -> None:

@@ -121,8 +121,9 @@ def test_reasoning_is_told_by_its_own_text_and_never_by_the_reply(
         (COMPLY, False, False),  # cut
         ("no no", True, False),  # too short
         ("go on and " * 20, True, False),
-        # 6 words: 4 runs of three, 2 of them distinct: exactly half repeats, and that still passes
-        ("a a a a b b", True, True),
+        # 4 runs of three words, 2 of them distinct: half repeats, and that still passes.
+        ("a a a a a b", True, True),
+        ("a a a a a a b", True, False),
     ],
 )
 def test_a_reply_that_repeats_itself_or_was_cut_is_not_coherent(
