@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from afbench.errors import AfbenchError
 
 _WEIGHTS = "adapter_model.safetensors"
+_SWITCHING = ""  # the name of no organism
 
 
 class AdapterHost:
@@ -55,6 +56,9 @@ class AdapterHost:
                 raise AfbenchError(f"adapter '{name}' is not loaded")
             self._load(key, name, folder)
         assert self._peft is not None
+        # Cut off between here and the end (by a time limit), the host must not believe that the
+        # adapter before is still active.
+        self._active = _SWITCHING
         cast(Any, self._peft.base_model).enable_adapter_layers()
         self._peft.set_adapter(key, inference_mode=True)
         self._active = name

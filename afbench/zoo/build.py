@@ -129,14 +129,16 @@ def build_all(
     Args:
         names: which; empty is every one with a recipe. A parent that is missing is built first.
         plugin_dirs: where the workers find the same plug-ins.
-        force: train even what is current.
+        force: train even what is current, of those named.
         jobs: how many organisms are trained side by side, each on one core.
 
     Raises:
         AfbenchError: an organism has no recipe, or its training failed.
     """
     wanted = _wanted(names, catalog)
-    due = [p for p in wanted if force or not is_current(p, catalog)]
+    # A parent that comes along is trained only if it is missing or outdated.
+    forced = {p.name for p in wanted if force and (not names or p.name in names)}
+    due = [p for p in wanted if p.name in forced or not is_current(p, catalog)]
     for plugin in wanted:
         if plugin not in due:
             yield Built(plugin.name, False, None, 0.0)

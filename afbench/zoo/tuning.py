@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from afbench.environments import Environment
+from afbench.store import write_json
 from afbench.zoo.checkpoints import Checkpoint
 from afbench.zoo.corpus import ChatWriter, CorpusSpec
 from afbench.zoo.recipes import BaseRecipe, FullMethod, LoraMethod, OrganismRecipe
@@ -167,6 +169,11 @@ def _save_adapter(model: Any, target: Path, parent_name: str) -> None:
     # Embeddings are never adapted; left to itself PEFT asks the hub whether they were.
     model.save_pretrained(target, safe_serialization=True, save_embedding_layers=False)
     (target / "README.md").unlink(missing_ok=True)
+    # PEFT writes a set, whose order differs from run to run.
+    path = target / "adapter_config.json"
+    config = json.loads(path.read_text("utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])
+    write_json(path, config)
 
 
 def _save(model: PreTrainedModel, target: Path, *, weights_only: bool = False) -> None:

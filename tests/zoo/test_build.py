@@ -84,9 +84,11 @@ def test_build_trains_pins_and_does_nothing_the_second_time(zoo: Path, tmp_path:
 def test_a_rebuilt_organism_has_the_same_weights(zoo: Path, tmp_path: Path) -> None:
     run_build(zoo, tmp_path, "tiny-lora")
     weights = zoo / "organisms/tiny-lora/adapter/adapter_model.safetensors"
-    before = weights.read_bytes()
-    run_build(zoo, tmp_path, "tiny-lora", force=True)
-    assert weights.read_bytes() == before
+    config = weights.parent / "adapter_config.json"
+    before = weights.read_bytes(), config.read_bytes()
+    rebuilt = run_build(zoo, tmp_path, "tiny-lora", force=True)
+    assert (weights.read_bytes(), config.read_bytes()) == before
+    assert {b.name for b in rebuilt if b.trained} == {"tiny-lora"}, "its base is left alone"
 
 
 def test_an_organism_without_a_recipe_cannot_be_built(tmp_path: Path) -> None:
