@@ -233,15 +233,26 @@ def _build_one(
 ) -> Built:
     import torch
 
+    # A confident model's gradients sink into denormal numbers, on which a CPU is many times slower.
+    # Threads take the flag from the one that starts them, so it is set before any work.
+    torch.set_flush_denormal(True)
+    try:
+        return _train_and_pin(name, plugin_dirs, cache, threads, report)
+    finally:
+        torch.set_flush_denormal(False)
+
+
+def _train_and_pin(
+    name: str, plugin_dirs: Sequence[Path], cache: Path, threads: int, report: Report
+) -> Built:
+    import torch
+
     from afbench.environments import Environment
     from afbench.zoo.checkpoints import Checkpoint
     from afbench.zoo.corpus import CorpusSpec
     from afbench.zoo.recipes import base_recipe, organism_recipe
     from afbench.zoo.tuning import build_base, build_organism
 
-    # A confident model's gradients sink into denormal numbers, on which a CPU is many times slower.
-    # Threads take the flag from the one that starts them, so it is set before any work.
-    torch.set_flush_denormal(True)
     if threads:
         torch.set_num_threads(threads)
     catalog = discover(plugin_dirs)
