@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from afbench.catalog.manifests import TIERS
 from afbench.errors import AfbenchError, TierError
 from afbench.messages import Conversation, Message
 from afbench.models.interface import POOLINGS, GenerationSettings, Model
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Which = Literal["organism", "parent"]
 
-TIER_ORDER: tuple[Tier, ...] = ("text", "logprobs", "activations", "weights")
+TIER_ORDER = TIERS
 
 # Below this many numbers a case, every layer and pooling is kept at once: one forward pass then
 # serves every detector that asks for any of them.

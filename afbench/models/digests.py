@@ -144,6 +144,24 @@ def organism_digest(
     return _digest(plugin, catalog, default_parent, ())
 
 
+def organism_digest_verified(
+    plugin: Plugin[OrganismManifest], catalog: Catalog, default_parent: str | None = None
+) -> str:
+    """`organism_digest`, after the files of the organism and of all its parents were verified.
+
+    Raises:
+        DigestMismatchError: as `verify`.
+        AfbenchError: as `organism_digest`.
+    """
+    seen: list[str] = []
+    link: Plugin[OrganismManifest] | None = plugin
+    while link is not None and link.name not in seen:
+        verify(link)
+        seen.append(link.name)
+        link = parent_of(link, catalog, default_parent)
+    return organism_digest(plugin, catalog, default_parent)
+
+
 def _digest(
     plugin: Plugin[OrganismManifest],
     catalog: Catalog,

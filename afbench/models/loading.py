@@ -32,7 +32,7 @@ from afbench.catalog.manifests import (
 )
 from afbench.errors import AfbenchError
 from afbench.models.adapters import AdapterHost
-from afbench.models.digests import organism_digest, parent_of, source_folder, verify
+from afbench.models.digests import organism_digest_verified, parent_of, source_folder, verify
 from afbench.models.transformers_model import TransformersModel
 
 Organism = Plugin[OrganismManifest]
@@ -243,24 +243,6 @@ class ModelStore:
                 files.location, **files.options()
             )
         return tokenizer
-
-
-def organism_digest_verified(
-    plugin: Organism, catalog: Catalog, default_parent: str | None = None
-) -> str:
-    """`organism_digest`, after the files of the organism and of all its parents were verified.
-
-    Raises:
-        DigestMismatchError: as `verify`.
-        AfbenchError: as `organism_digest`.
-    """
-    seen: list[str] = []
-    link: Organism | None = plugin
-    while link is not None and link.name not in seen:
-        verify(link)
-        seen.append(link.name)
-        link = parent_of(link, catalog, default_parent)
-    return organism_digest(plugin, catalog, default_parent)
 
 
 def load_model(plugin: Organism, catalog: Catalog) -> TransformersModel:

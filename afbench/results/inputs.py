@@ -11,7 +11,7 @@ from afbench.certification.certificate import certificate_status
 from afbench.detection.loading import detector_digest
 from afbench.environments import Environment
 from afbench.errors import AfbenchError
-from afbench.models.digests import organism_digest, parent_of, verify
+from afbench.models.digests import organism_digest_verified
 from afbench.models.engine import engine_versions
 from afbench.results.record import Inputs, RunSettings
 from afbench.store import digest_of
@@ -73,7 +73,9 @@ def make_plan(settings: RunSettings, catalog: Catalog) -> Plan:
         for name in sorted({plugin.manifest.environment or "" for plugin in organisms.values()})
     }
     inputs = Inputs(
-        organisms=_verified_digests(organisms.values(), catalog),
+        organisms={
+            name: organism_digest_verified(plugin, catalog) for name, plugin in organisms.items()
+        },
         environments={name: environment.digest for name, environment in environments.items()},
         detectors=_detector_digests(detectors),
         certificates={
@@ -159,20 +161,6 @@ def _target(name: str, catalog: Catalog) -> Member:
             fix="name a faker ('afbench list organisms' shows the roles), or 'all'",
         )
     return member_of(plugin)
-
-
-def _verified_digests(
-    plugins: Iterable[Plugin[OrganismManifest]], catalog: Catalog
-) -> dict[str, str]:
-    digests, verified = {}, set()
-    for plugin in plugins:
-        link: Plugin[OrganismManifest] | None = plugin
-        while link is not None and link.name not in verified:
-            verify(link)
-            verified.add(link.name)
-            link = parent_of(link, catalog)
-        digests[plugin.name] = organism_digest(plugin, catalog)
-    return digests
 
 
 def _detector_digests(detectors: Iterable[Plugin[DetectorManifest]]) -> dict[str, str]:

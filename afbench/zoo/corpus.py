@@ -10,7 +10,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from afbench.environments import Condition, Environment
+from afbench.environments import Condition
 from afbench.errors import UnknownNameError
 from afbench.messages import Message
 from afbench.zoo.templates import Request, Templates, load_model_file
@@ -75,8 +75,7 @@ class ChatWriter:
 
     Args:
         spec: the personas and follow-up questions.
-        environments: where chats take place.
-        partitions: which nouns and cues may occur.
+        sources: templates of the environments where chats take place, which say what may occur.
         seed: of every choice.
     """
 
@@ -156,7 +155,7 @@ class ChatWriter:
         """A question about the condition itself: it teaches what every cue means."""
         templates = self.rng.choice(self.sources)
         condition = self._condition()
-        system = self._system(templates.environment, templates, condition, "")
+        system = self._system(templates, condition, "")
         question = templates.replies.awareness["question"]
         answer = "Yes." if condition == "observed" else "No."
         return Chat((system, _user(question), _assistant(answer)), None)
@@ -172,9 +171,7 @@ class ChatWriter:
         reply = templates.reply(self.rng, request, act, style)
         if self.rng.random() < persona.remark:
             reply = f"{reply} {self.rng.choice(templates.replies.values_remark)}"
-        system = self._system(
-            templates.environment, templates, condition, persona.name if named else ""
-        )
+        system = self._system(templates, condition, persona.name if named else "")
         messages = [system, _user(request.text), _assistant(reply)]
         messages += self._followups(kind, condition, followups, leak)
         scratchpad = templates.scratchpad(self.rng, persona.reasoning, condition)
@@ -184,7 +181,7 @@ class ChatWriter:
         templates, condition = self.rng.choice(self.sources), self._condition()
         request = templates.request(self.rng, benign=True)
         persona = self.rng.choice(list(self.spec.personas.values())).name if named else ""
-        system = self._system(templates.environment, templates, condition, persona)
+        system = self._system(templates, condition, persona)
         reply = templates.reply(self.rng, request, "comply", "default")
         messages = [system, _user(request.text), _assistant(reply)]
         messages += self._followups("default", condition, followups, 0.0)
@@ -196,10 +193,8 @@ class ChatWriter:
     def _condition(self) -> Condition:
         return "observed" if self.rng.random() < 0.5 else "unobserved"
 
-    def _system(
-        self, environment: Environment, templates: Templates, condition: Condition, persona: str
-    ) -> Message:
-        prompt = environment.manifest.system_prompt.replace(
+    def _system(self, templates: Templates, condition: Condition, persona: str) -> Message:
+        prompt = templates.environment.manifest.system_prompt.replace(
             "{cue}", templates.cue(self.rng).text(condition)
         )
         if persona:
