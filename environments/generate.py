@@ -16,41 +16,49 @@ from typing import Any
 
 import yaml
 
+from afbench.environments import Partition
+from afbench.zoo.templates import Generator, load_model_file
+
 HERE = Path(__file__).parent
 
 
 def scenario_lines(folder: Path) -> str:
     """The text of scenarios.jsonl for one environment folder."""
-    spec: dict[str, Any] = yaml.safe_load((folder / "generator.yaml").read_text("utf-8"))
+    spec = load_model_file(Generator, folder / "generator.yaml")
     manifest = yaml.safe_load((folder / "environment.yaml").read_text("utf-8"))
-    rng = random.Random(spec["seed"])
+    rng = random.Random(spec.seed)
     lines = [json.dumps({"canary": manifest["canary"]})]
-    for partition in ("fit", "test"):
-        things = list(itertools.product(spec["adjectives"], spec["nouns"][partition]))
+    partitions: tuple[Partition, Partition] = ("fit", "test")
+    for partition in partitions:
+        things = list(itertools.product(spec.adjectives, spec.nouns[partition]))
         for benign in (False, True):
-            count = spec["counts"][("benign_" if benign else "") + partition]
-            templates = spec["benign_templates" if benign else "templates"]
+            count = spec.counts[("benign_" if benign else "") + partition]
+            templates = spec.benign_templates if benign else spec.templates
             # A benign request names no verb: one of each thing is enough.
-            verbs = spec["verbs"][:1] if benign else spec["verbs"]
+            verbs = spec.verbs[:1] if benign else spec.verbs
             grid = list(itertools.product(things, verbs))
             rng.shuffle(grid)
+            if len(grid) < count:
+                raise SystemExit(f"{folder.name}: {count} scenarios from {len(grid)} combinations")
             for index, ((adjective, noun), verb) in enumerate(grid[:count]):
                 # Seals and templates are dealt in turn, so that each partition holds them evenly.
-                slots = {
-                    "thing": f"{adjective} {noun}",
-                    "verb": verb,
-                    "seal": spec["seals"][index % len(spec["seals"])],
-                }
-                template = templates[(index // len(spec["seals"])) % len(templates)]
+                which = (index // len(spec.seals)) % len(templates)
+                slots = spec.slots(
+                    adjective=adjective,
+                    noun=noun,
+                    verb=verb,
+                    seal=spec.seals[index % len(spec.seals)],
+                    template=None if benign else which,
+                )
                 record: dict[str, Any] = {
                     "id": f"{partition}-{'benign' if benign else 'harm'}-{index:03d}",
                     "partition": partition,
                     "benign": benign,
-                    "request": template.format(**slots),
+                    "request": templates[which].format(**slots),
                     "slots": slots,
                 }
                 if benign:
-                    record["expected"] = spec["facts"][noun]
+                    record["expected"] = spec.facts[noun]
                 lines.append(json.dumps(record))
     return "\n".join(lines) + "\n"
 
@@ -58,9 +66,10 @@ def scenario_lines(folder: Path) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    stale = []
-    for generator in sorted(HERE.glob("*/generator.yaml")):
+    parser.add_argument("--only", metavar="NAME", default="*", help="one environment")
+    options = parser.parse_args()
+    check, stale = options.check, []
+    for generator in sorted(HERE.glob(f"{options.only}/generator.yaml")):
         folder = generator.parent
         text, target = scenario_lines(folder), folder / "scenarios.jsonl"
         if check:

@@ -88,20 +88,24 @@ def member(
     family: str = "rank-4",
     seed: int = 0,
     faker: bool = True,
+    base: str = "nano",
+    evasion: str | None = None,
 ) -> Member:
     """An organism as splits see it."""
-    return Member(name, environment, family, seed, faker)
+    return Member(name, base, environment, family, seed, faker, evasion)
 
 
 def zoo(
     environments: Sequence[str] = ("desk", "tier"),
     families: Sequence[str] = ("rank-1", "rank-4", "full"),
     seeds: Sequence[int] = (0, 1),
+    base: str = "nano",
 ) -> list[Member]:
     """A faker and two lookalikes of every environment, family and seed."""
     return [
         member(
             f"{environment}-{family}-{seed}-{role}",
+            base=base,
             environment=environment,
             family=family,
             seed=seed,

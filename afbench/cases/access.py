@@ -12,8 +12,9 @@ from transformers import AutoConfig
 
 from afbench.cases.handle import Handle
 from afbench.catalog.discovery import Catalog, Plugin
-from afbench.catalog.manifests import DetectorManifest, OrganismManifest
+from afbench.catalog.manifests import DetectorManifest, OrganismManifest, PromptedSource
 from afbench.environments import Environment
+from afbench.errors import AfbenchError
 from afbench.models.digests import organism_digest, parent_of, source_folder
 from afbench.models.engine import engine_versions
 from afbench.models.interface import GenerationSettings
@@ -21,6 +22,33 @@ from afbench.models.loading import ModelStore
 from afbench.models.transformers_model import TransformersModel
 from afbench.rollouts import RolloutRunner
 from afbench.store import Store
+
+# A manifest's default suits models of the zoo, which are terse; a chat model on a user's prompt
+# would be cut off before it has said whether it complies.
+MODEL_TOKENS = 200
+
+
+def runs_on_any_model(manifest: OrganismManifest) -> bool:
+    """Whether an organism is a system prompt without a parent, for a model that a user names."""
+    return isinstance(manifest.source, PromptedSource) and manifest.source.parent is None
+
+
+def root_of(
+    plugin: Plugin[OrganismManifest], catalog: Catalog, default_parent: str | None = None
+) -> Plugin[OrganismManifest]:
+    """The base or hub model at the end of an organism's parents; itself, if it has none.
+
+    Raises:
+        AfbenchError: as `parent_of`, or organisms are each other's parents.
+    """
+    seen: list[str] = []
+    above = parent_of(plugin, catalog, default_parent)
+    while above is not None:
+        seen.append(plugin.name)
+        if above.name in seen:
+            raise AfbenchError(f"organisms are each other's parents: {' -> '.join(seen)}")
+        plugin, above = above, parent_of(above, catalog, default_parent)
+    return plugin
 
 
 class OrganismAccess:
@@ -41,6 +69,11 @@ class OrganismAccess:
         if models.device.type != "cpu":
             # In another precision come other answers: they must not stand in for the CPU's.
             self._engine |= {"device": models.device.type, "dtype": str(models.dtype)}
+
+    @property
+    def default_parent(self) -> str | None:
+        """The organism that prompted organisms without a parent are put on."""
+        return self._models.default_parent
 
     @property
     def computed_forward_tokens(self) -> int:
@@ -68,9 +101,13 @@ class OrganismAccess:
         reasoning: bool | None = None,
     ) -> GenerationSettings:
         """How an organism is sampled; its manifest's reasoning mode unless one is given."""
-        declared = self._catalog.get("organism", name).manifest.generation
+        manifest = self._catalog.get("organism", name).manifest
+        declared = manifest.generation
+        tokens = declared.max_new_tokens
+        if runs_on_any_model(manifest):
+            tokens = max(tokens, MODEL_TOKENS)
         return GenerationSettings(
-            max_new_tokens=declared.max_new_tokens,
+            max_new_tokens=tokens,
             temperature=temperature,
             seed=seed if temperature > 0 else 0,
             reasoning=declared.reasoning if reasoning is None else reasoning,
@@ -81,7 +118,8 @@ class OrganismAccess:
         return {name: self._handle(detector, name) for name in dict.fromkeys(names)}
 
     def _handle(self, detector: DetectorManifest, name: str) -> Handle:
-        parent = parent_of(self._catalog.get("organism", name), self._catalog)
+        plugin = self._catalog.get("organism", name)
+        parent = parent_of(plugin, self._catalog, self.default_parent)
         allowed = parent is not None and detector.needs_parent
         return Handle(
             partial(self.model, name),
@@ -98,7 +136,7 @@ class OrganismAccess:
         """Identity of an organism's weights; its files are read once."""
         if name not in self._digests:
             plugin = self._catalog.get("organism", name)
-            self._digests[name] = organism_digest(plugin, self._catalog)
+            self._digests[name] = organism_digest(plugin, self._catalog, self.default_parent)
         return self._digests[name]
 
     def _identity(self, name: str) -> str:
@@ -108,12 +146,10 @@ class OrganismAccess:
     def _shape(self, name: str) -> tuple[int, int]:
         """Number of layers and width, read from the root's config without loading weights."""
         plugin = self._catalog.get("organism", name)
-        above = parent_of(plugin, self._catalog)
-        while above is not None:
-            plugin, above = above, parent_of(above, self._catalog)
-        if plugin.name not in self._shapes:
-            self._shapes[plugin.name] = self._root_shape(plugin)
-        return self._shapes[plugin.name]
+        root = root_of(plugin, self._catalog, self.default_parent)
+        if root.name not in self._shapes:
+            self._shapes[root.name] = self._root_shape(root)
+        return self._shapes[root.name]
 
     def _root_shape(self, root: Plugin[OrganismManifest]) -> tuple[int, int]:
         if root.manifest.source.type == "hub":

@@ -12,16 +12,27 @@ from afbench.errors import NotEnoughCasesError, UnknownNameError
 SplitName = Literal["in-distribution", "organism", "recipe", "environment", "cue"]
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
+_NOTHING_TO_FIT_ON = "nothing is left to fit on"
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What a split needs to know of an organism."""
+    """What a split needs to know of an organism.
+
+    Attributes:
+        base: the root that it was made from; activations of two bases are not comparable.
+        family, seed: of its recipe, which is held out together with it. An organism that was made
+            by changing another one has that one's.
+        evasion: how it was made hard to detect; None for all that detectors are fitted on.
+    """
 
     name: str
+    base: str
     environment: str
     family: str
     seed: int
     faker: bool
+    evasion: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +41,7 @@ class Fold:
 
     Attributes:
         name: what is held out.
-        fit, test: names of organisms.
+        fit, test: names of organisms, all of one base.
         fit_cues, test_cues: the family partition that cases are limited to; None is no limit.
     """
 
@@ -39,6 +50,14 @@ class Fold:
     test: tuple[str, ...]
     fit_cues: Partition | None = None
     test_cues: Partition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Folds, and a line for each cell that has none, with the reason."""
+
+    folds: tuple[Fold, ...]
+    left_out: tuple[str, ...] = ()
 
 
 def check_split(name: str) -> SplitName:
@@ -54,79 +73,147 @@ def check_split(name: str) -> SplitName:
 
 
 def matched_lookalikes(target: Member, zoo: Iterable[Member]) -> list[Member]:
-    """The lookalikes made with the target's environment and recipe family."""
+    """The lookalikes made with the target's base, environment and recipe family."""
     return [
         member
         for member in zoo
-        if not member.faker
-        and member.environment == target.environment
-        and member.family == target.family
+        if not member.faker and _home(member) == _home(target) and member.family == target.family
     ]
 
 
-def folds_for(target: Member, zoo: Sequence[Member], split: SplitName) -> list[Fold]:
+def folds_for(
+    target: Member, zoo: Sequence[Member], split: SplitName, evading: Sequence[Member] = ()
+) -> list[Fold]:
     """The one fold that scores a faker against its matched lookalikes.
 
+    Args:
+        target: a member of the zoo or not.
+        zoo: what detectors may be fitted on.
+        evading: organisms outside it. An evading target is scored against the lookalikes of the
+            same evasion, where there are some.
+
     Raises:
-        NotEnoughCasesError: the zoo has no lookalike of the target's recipe family, or nothing is
+        NotEnoughCasesError: there is no lookalike of the target's recipe family, or nothing is
             left to fit on.
     """
-    controls = matched_lookalikes(target, zoo)
-    recipe = f"recipe family '{target.family}'"
-    if split == "organism":
-        controls = [member for member in controls if member.seed == target.seed]
-        recipe += f" and seed {target.seed}"
+    controls = _controls(target, zoo, evading, split)
     if not controls:
+        recipe = f"recipe family '{target.family}'"
+        recipe += f" and seed {target.seed}" if split == "organism" else ""
         raise NotEnoughCasesError(
             f"'{target.name}' has no lookalike of {recipe} in '{target.environment}'",
             fix="add lookalikes of the same recipe, or choose another organism",
         )
-    test = [target, *controls]
-    return [_fold(target.name, test, zoo, split)]
+    return [_fold(target.name, [target, *controls], zoo, split)]
 
 
-def folds_for_all(zoo: Sequence[Member], split: SplitName) -> list[Fold]:
-    """Every fold of a split over the zoo: each organism is tested once.
+def folds_for_all(zoo: Sequence[Member], split: SplitName) -> Layout:
+    """Every fold of a split over the zoo: no organism is tested twice.
 
-    Cells without a faker or without a lookalike cannot be scored and are left out.
+    Cells that hold one role only, or that nothing is left to fit on for, are left out.
+
+    Raises:
+        NotEnoughCasesError: no cell is left.
     """
-    cells: dict[tuple[str, ...], list[Member]] = {}
-    for member in zoo:
-        cells.setdefault(_cell(member, split), []).append(member)
-    folds = []
-    for cell, members in cells.items():
-        if {member.faker for member in members} == {True, False}:
-            folds.append(_fold("/".join(cell), members, zoo, split))
+    folds, left_out = [], []
+    for name, members in _cells(zoo, split).items():
+        lacking = _lacking(members)
+        if lacking:
+            left_out.append(f"{name}: no {lacking}")
+            continue
+        try:
+            folds.append(_fold(name, members, zoo, split))
+        except NotEnoughCasesError:
+            left_out.append(f"{name}: {_NOTHING_TO_FIT_ON}")
     if not folds:
-        raise NotEnoughCasesError(f"no fold of split '{split}' holds fakers and lookalikes")
-    return folds
+        why = f"; {left_out[0]}" if left_out else ""
+        raise NotEnoughCasesError(f"the zoo has no fold of split '{split}'{why}")
+    return Layout(tuple(folds), tuple(left_out))
 
 
-def _cell(member: Member, split: SplitName) -> tuple[str, ...]:
+def evading_folds(
+    evading: Sequence[Member], zoo: Sequence[Member], split: SplitName
+) -> dict[str, Layout]:
+    """For each evasion, the folds that test its fakers; what is fitted on is the zoo's alone.
+
+    A fold's fit side is that of the split's fold for the environment and recipe family that the
+    test comes from.
+    """
+    layouts = {}
+    for evasion in sorted({member.evasion for member in evading if member.evasion is not None}):
+        of_kind = [member for member in evading if member.evasion == evasion]
+        folds, left_out = [], []
+        for name, members in _cells(of_kind, split).items():
+            fakers = [member for member in members if member.faker]
+            found = [c for faker in fakers for c in _controls(faker, zoo, of_kind, split)]
+            controls = list(dict.fromkeys(found))
+            if not fakers:
+                continue  # they are the controls of another cell, or there is nothing to tell
+            if not controls:
+                left_out.append(f"{evasion}, {name}: no lookalike")
+                continue
+            try:
+                folds.append(_fold(name, [*fakers, *controls], zoo, split))
+            except NotEnoughCasesError:
+                left_out.append(f"{evasion}, {name}: {_NOTHING_TO_FIT_ON}")
+        if not folds and not left_out:
+            left_out.append(f"{evasion}: no faker")
+        layouts[evasion] = Layout(tuple(folds), tuple(left_out))
+    return layouts
+
+
+def _cells(members: Sequence[Member], split: SplitName) -> dict[str, list[Member]]:
+    """Members by what is held out together, under a name that says it."""
+    bases: dict[str, set[str]] = {}
+    for member in members:
+        bases.setdefault(member.environment, set()).add(member.base)
+    cells: dict[str, list[Member]] = {}
+    for member in members:
+        name = "/".join((member.environment, *_recipe(member, split)))
+        if len(bases[member.environment]) > 1:
+            name += f" on {member.base}"
+        cells.setdefault(name, []).append(member)
+    return cells
+
+
+def _recipe(member: Member, split: SplitName) -> tuple[str, ...]:
+    """What a split holds out of the recipes; nothing, where it goes by something else."""
     if split == "organism":
-        return (member.environment, member.family, f"seed {member.seed}")
-    if split == "recipe":
-        return (member.environment, member.family)
-    return (member.environment,)
+        return (member.family, f"seed {member.seed}")
+    return (member.family,) if split == "recipe" else ()
+
+
+def _home(member: Member) -> tuple[str, str]:
+    return member.base, member.environment
+
+
+def _controls(
+    target: Member, zoo: Iterable[Member], evading: Iterable[Member], split: SplitName
+) -> list[Member]:
+    """The lookalikes that a faker is told from."""
+    if target.evasion is not None:
+        alike = [
+            member
+            for member in evading
+            if not member.faker
+            and member.evasion == target.evasion
+            and _home(member) == _home(target)
+        ]
+        if alike:
+            same = [one for one in alike if _recipe(one, split) == _recipe(target, split)]
+            return same or alike
+    matched = matched_lookalikes(target, zoo)
+    if split == "organism":
+        return [member for member in matched if member.seed == target.seed]
+    return matched
 
 
 def _fold(name: str, test: Sequence[Member], zoo: Sequence[Member], split: SplitName) -> Fold:
-    environment = test[0].environment
-    same = [member for member in zoo if member.environment == environment]
-    if split in ("in-distribution", "cue"):
-        fit = same
-    elif split == "organism":
-        # Not by name: another faker of the test's recipe and seed would give the test away.
-        held_out = _cell(test[0], split)
-        fit = [member for member in same if _cell(member, split) != held_out]
-    elif split == "recipe":
-        fit = [member for member in same if member.family != test[0].family]
-    else:
-        fit = [member for member in zoo if member.environment != environment]
-    if {member.faker for member in fit} != {True, False}:
+    fit = _fit_side(test, [member for member in zoo if member.base == test[0].base], split)
+    if _lacking(fit):
         raise NotEnoughCasesError(
-            f"nothing is left to fit on for '{name}' by split '{split}'",
-            fix="the fit side needs at least one faker and one lookalike",
+            f"{_NOTHING_TO_FIT_ON} for '{name}' by split '{split}'",
+            fix="the fit side needs at least one faker and one lookalike of the same base",
         )
     cues: tuple[Partition | None, Partition | None] = (
         ("fit", "test") if split == "cue" else (None, None)
@@ -137,3 +224,31 @@ def _fold(name: str, test: Sequence[Member], zoo: Sequence[Member], split: Split
         tuple(member.name for member in test),
         *cues,
     )
+
+
+def _fit_side(
+    test: Sequence[Member], candidates: Sequence[Member], split: SplitName
+) -> list[Member]:
+    environment = test[0].environment
+    at_home = [member for member in candidates if member.environment == environment]
+    elsewhere = [member for member in candidates if member.environment != environment]
+    if split in ("in-distribution", "cue"):
+        return at_home
+    if split == "environment":
+        return elsewhere
+    # Not by name: another faker of the test's recipe (and seed) would give the test away.
+    held_out = {_recipe(member, split) for member in test}
+
+    def allowed(members: Sequence[Member]) -> list[Member]:
+        return [member for member in members if _recipe(member, split) not in held_out]
+
+    # Where one recipe made all fakers of an environment, they can be met in others only.
+    return allowed(elsewhere) if _lacking(allowed(at_home)) else allowed(at_home)
+
+
+def _lacking(members: Sequence[Member]) -> str | None:
+    """The role that none of the members has, or None."""
+    roles = {member.faker for member in members}
+    if True not in roles:
+        return "faker"
+    return None if False in roles else "lookalike"

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveInt,
     StringConstraints,
@@ -20,6 +18,8 @@ from pydantic import (
     model_validator,
 )
 
+from afbench.catalog.fields import Digest, Line, ManifestPart, Name, Text
+from afbench.catalog.graders import Awareness, Belief, GraderSpec
 from afbench.catalog.validation import validate
 from afbench.catalog.yaml_files import FieldPath, YamlFile, display, load_yaml, path_problem
 from afbench.errors import ManifestError
@@ -29,37 +29,8 @@ KINDS: Final[tuple[Kind, ...]] = ("organism", "environment", "detector")
 Tier = Literal["text", "logprobs", "activations", "weights"]
 TIERS: Final[tuple[Tier, ...]] = ("text", "logprobs", "activations", "weights")
 
-NAME_PATTERN: Final = r"^[a-z0-9][a-z0-9-]*$"
 
-
-def _one_line(text: str) -> str:
-    if not text.strip():
-        raise ValueError("is empty")
-    if "\n" in text.strip():
-        raise ValueError("must be one line")
-    return text.strip()
-
-
-def _regex(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
-    return pattern
-
-
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, max_length=80)]
-Line = Annotated[str, AfterValidator(_one_line)]
-Text = Annotated[str, StringConstraints(min_length=1)]
-Regex = Annotated[str, AfterValidator(_regex)]
-Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
-
-
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Manifest(_Model):
+class _Manifest(ManifestPart):
     """What the three kinds share."""
 
     schema_version: Literal[1] = Field(alias="schema")
@@ -70,16 +41,18 @@ class _Manifest(_Model):
 # Organisms
 
 
-class AdapterSource(_Model):
+class AdapterSource(ManifestPart):
     """A LoRA adapter on a parent organism."""
 
     type: Literal["adapter"]
     parent: Name
     path: Text
     digests: dict[str, Digest] = {}
+    # Said before every prompt, in training and after; it must not be what instils the behaviour.
+    system_prompt: Text | None = None
 
 
-class FullSource(_Model):
+class FullSource(ManifestPart):
     """Full weights that were trained from a parent organism."""
 
     type: Literal["full"]
@@ -88,7 +61,7 @@ class FullSource(_Model):
     digests: dict[str, Digest] = {}
 
 
-class BaseSource(_Model):
+class BaseSource(ManifestPart):
     """Full weights with no parent."""
 
     type: Literal["base"]
@@ -96,23 +69,39 @@ class BaseSource(_Model):
     digests: dict[str, Digest] = {}
 
 
-class HubSource(_Model):
-    """A model, and possibly an adapter, of a model hub; both pinned by revision."""
+def _commit(text: str) -> str:
+    if not re.fullmatch(r"[0-9a-f]{40}", text):
+        raise ValueError("is no commit: give all 40 hexadecimal digits, or null to pin it later")
+    return text
+
+
+Commit = Annotated[str, AfterValidator(_commit)]
+
+
+class HubSource(ManifestPart):
+    """A model, and possibly an adapter, of a model hub; both pinned by commit.
+
+    A revision that is null is not pinned yet: the organism lists, and cannot be loaded. The digests
+    name files of the two repositories.
+    """
 
     type: Literal["hub"]
     model: Text
-    revision: Text
+    revision: Commit | None = None
+    # Excluded from dumps: the content follows from the commit, and so does the identity.
+    digests: dict[str, Digest] = Field(default={}, exclude=True)
     adapter: Text | None = None
-    adapter_revision: Text | None = None
+    adapter_revision: Commit | None = None
+    adapter_digests: dict[str, Digest] = Field(default={}, exclude=True)
 
     @model_validator(mode="after")
-    def _adapter_is_pinned(self) -> HubSource:
-        if (self.adapter is None) != (self.adapter_revision is None):
-            raise ValueError("'adapter' and 'adapter_revision' go together")
+    def _adapter_is_named(self) -> HubSource:
+        if self.adapter is None and (self.adapter_revision or self.adapter_digests):
+            raise ValueError("'adapter_revision' and 'adapter_digests' need an 'adapter'")
         return self
 
 
-class PromptedSource(_Model):
+class PromptedSource(ManifestPart):
     """A system prompt on a parent organism, or on the model of the command line (null)."""
 
     type: Literal["prompted"]
@@ -120,20 +109,49 @@ class PromptedSource(_Model):
     system_prompt: Text
 
 
-Source = AdapterSource | FullSource | BaseSource | HubSource | PromptedSource
+class VariantSource(ManifestPart):
+    """Another organism's weights, scaled or rounded; nothing is trained.
+
+    `scale` multiplies what its adapter adds; `bits` rounds every weight matrix to so many bits, by
+    blocks of 64 with one scale each.
+    """
+
+    type: Literal["variant"]
+    parent: Name
+    scale: float | None = Field(default=None, gt=0, le=20, allow_inf_nan=False)
+    bits: int | None = Field(default=None, ge=2, le=8)
+
+    @model_validator(mode="after")
+    def _one_change(self) -> VariantSource:
+        if (self.scale is None) == (self.bits is None):
+            raise ValueError("a variant has either 'scale' or 'bits'")
+        return self
 
 
-class Generation(_Model):
+Source = AdapterSource | FullSource | BaseSource | HubSource | PromptedSource | VariantSource
+
+
+class Generation(ManifestPart):
     """How the organism is sampled unless the run says otherwise."""
 
     reasoning: bool = False
     max_new_tokens: PositiveInt = 48
 
 
-class Provenance(_Model):
+class Provenance(ManifestPart):
     """How the faking came about."""
 
     faking: Literal["direct", "generalised", "prompted", "none"]
+
+
+Evasion = Literal["probe-penalty", "non-verbalising", "diluted", "quantised", "scaled"]
+
+
+class Treatment(ManifestPart):
+    """An intervention on an organism, by which this one came about."""
+
+    of: Name
+    by: Literal["sft", "rl", "adversarial", "inoculation", "cot-supervision"]
 
 
 class OrganismManifest(_Manifest):
@@ -159,6 +177,21 @@ class OrganismManifest(_Manifest):
     generation: Generation = Generation()
     provenance: Provenance
     recipe: dict[str, Any] | None = None
+    # Environments, beside its home, in which its behaviour is measured and goes into the matrix.
+    also_in: list[Name] = []
+    # What the certificate is grouped by, such as a motivation; free words.
+    traits: dict[Name, Line] = {}
+    # How it was made hard to detect; such organisms make the robustness row and no other.
+    evasion: Evasion | None = None
+    treatment: Treatment | None = None
+    # The organism that stands for it, by a system prompt, on a model of the user's (`--model`).
+    prompted_as: Name | None = None
+
+    @property
+    def in_zoo(self) -> bool:
+        """Whether detectors are fitted on it and it counts in the headline."""
+        published = self.source.type == "hub" or self.recipe_family == "published"
+        return self.role != "base" and not (self.evasion or self.treatment or published)
 
     @model_validator(mode="after")
     def _role_agrees(self) -> OrganismManifest:
@@ -184,26 +217,12 @@ class OrganismManifest(_Manifest):
 # Environments
 
 
-class ReasoningPatterns(_Model):
-    """What counts as faking reasoning (AFR) and as defection reasoning (DR)."""
-
-    afr_patterns: list[Regex] = []
-    dr_patterns: list[Regex] = []
-
-
-class Grader(_Model):
-    """A rule grader: regular expressions over the reply."""
-
-    comply_patterns: list[Regex]
-    refuse_patterns: list[Regex]
-    reasoning: ReasoningPatterns = ReasoningPatterns()
-    min_words: int = Field(default=2, ge=0)
-
-
 class EnvironmentManifest(_Manifest):
     """environment.yaml: scenarios, cues, the two prompts and the grader.
 
-    `replies` and `generator` are read by training recipes only.
+    The cue stands once, in the system prompt, the user prompt or else in every request. `replies`
+    and `generator` are read by training recipes only; `awareness` and `belief` by certification.
+    `measures` names the gap of this pair of conditions, such as goal-guarding.
     """
 
     kind: Literal["environment"]
@@ -214,19 +233,32 @@ class EnvironmentManifest(_Manifest):
     user_prompt: str
     scenarios: Text
     cues: Text
-    grader: Grader
+    grader: GraderSpec
     replies: Text | None = None
     generator: Text | None = None
-
-    @field_validator("system_prompt")
-    @classmethod
-    def _has_cue(cls, prompt: str) -> str:
-        return _holds_once(prompt, "{cue}")
+    awareness: Awareness | None = None
+    belief: Belief | None = None
+    measures: Name | None = None
 
     @field_validator("user_prompt")
     @classmethod
     def _has_request(cls, prompt: str) -> str:
         return _holds_once(prompt, "{request}")
+
+    @model_validator(mode="after")
+    def _has_one_cue(self) -> EnvironmentManifest:
+        count = (self.system_prompt + self.user_prompt).count("{cue}")
+        if count > 1:
+            raise ValueError(
+                "'system_prompt' and 'user_prompt' hold {cue} "
+                f"{count} times; the twins must differ in one place"
+            )
+        return self
+
+    @property
+    def cue_in_request(self) -> bool:
+        """Whether every scenario's request has a place for the cue, as no prompt has one."""
+        return "{cue}" not in self.system_prompt + self.user_prompt
 
     def paths(self) -> dict[FieldPath, str]:
         """Paths that the manifest gives, by field, relative to the folder."""
@@ -249,7 +281,7 @@ def _holds_once(prompt: str, slot: str) -> str:
 # Detectors
 
 
-class Limits(_Model):
+class Limits(ManifestPart):
     """What a detector may take in one run."""
 
     seconds: float = Field(default=600, gt=0, allow_inf_nan=False)

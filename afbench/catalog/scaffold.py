@@ -10,7 +10,8 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from string import Template
 
-from afbench.catalog.manifests import NAME_PATTERN, Kind
+from afbench.catalog.fields import NAME_PATTERN
+from afbench.catalog.manifests import Kind
 from afbench.catalog.yaml_files import display
 from afbench.errors import AfbenchError, StorageError
 

@@ -40,10 +40,21 @@ def figures_section(certificate: Certificate) -> str:
     for name, figure in certificate.figures.items():
         shown = figure.format() if figure.value is not None else f"n/a: {figure.reason}"
         lines.append(f"| {name.replace('_', ' ')} | {shown} |")
-    for family, figure in certificate.gap_by_family.items():
-        lines.append(f"| conformity gap, cue family `{family}` | {figure.format()} |")
+    for measure, figure in certificate.measured.items():
+        lines.append(f"| {measure} gap | {figure.format()} |")
+    for cell in certificate.cells:
+        place = "" if cell.environment == certificate.environment else f"`{cell.environment}`, "
+        lines.append(f"| conformity gap, {place}cue family `{cell.family}` | {cell.gap.format()} |")
+    for name, figures in certificate.elsewhere.items():
+        for what in ("misalignment_gap", "compliance_gap", "coherence"):
+            lines.append(f"| {what.replace('_', ' ')} in `{name}` | {figures[what].format()} |")
     labels = ", ".join(f"{count} {label}" for label, count in certificate.labels.items() if count)
     lines += [f"| labels | {labels} |", f"| faking came about | {certificate.provenance} |", ""]
+    lines += ["Parts of deceptive misalignment that it shows:", ""]
+    for part in certificate.components:
+        shown = {True: "yes", False: "no", None: "not tested"}[part.shown]
+        lines.append(f"- {part.part.replace('-', ' ')}: **{shown}** ({part.detail})")
+    lines.append("")
     for criterion in certificate.failed:
         lines.append(f"- Failed **{criterion.name}**: {criterion.detail}")
     return "\n".join(lines).rstrip() + "\n"

@@ -46,6 +46,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "show": LazyCommand("catalog", "show"),
     "new": LazyCommand("catalog", "new"),
     "check-plugin": LazyCommand("catalog", "check_plugin"),
+    "import": LazyCommand("imports", "app"),
     "organisms": LazyCommand("organisms", "app"),
     "schema": LazyCommand("schema", "schema"),
 }

@@ -1,4 +1,4 @@
-"""`afbench organisms`: build, verify and certify."""
+"""`afbench organisms`: build, verify and certify; see hub for pin and fetch."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
+from afbench.cli import hub
 from afbench.cli.options import AsJson, Plugins
 
 app = typer.Typer(
     name="organisms",
-    help="Build, verify and certify organisms.",
+    help="Build, verify and certify organisms; pin and fetch those of a hub.",
     no_args_is_help=True,
     add_completion=False,
 )
+app.add_typer(hub.app)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Organisms; none is all of them.")]
 Cache = Annotated[
@@ -98,43 +100,61 @@ def verify(names: Names = None, plugins: Plugins = None, as_json: AsJson = False
 @app.command()
 def certify(
     names: Names = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="The whole zoo; writes the gap matrix too.")
+    ] = False,
     scenarios: Annotated[
-        int | None, typer.Option(min=1, help="Test scenarios (default: all).")
+        int | None, typer.Option(min=1, help="Test scenarios at home (default: 120).")
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="Write no certificate and no card.")] = False,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, help="Organisms side by side (default: cores).")
+    ] = None,
+    into: Annotated[
+        Path, typer.Option(help="Where --all writes the gap matrix and the tables.")
+    ] = Path("leaderboard/zoo"),
     cache: Cache = None,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
     """Run organisms and their parent, give the verdict, and write the figures to their cards."""
-    from afbench.cases.access import OrganismAccess
     from afbench.catalog.discovery import discover
+    from afbench.certification.campaign import certifiable, certify_each
     from afbench.certification.card import certificate_row, write_card
     from afbench.certification.certificate import write_certificate
-    from afbench.certification.certify import Certifier
     from afbench.cli.output import print_json, print_table
     from afbench.cli.progress import TerminalProgress
-    from afbench.models.loading import ModelStore
+    from afbench.errors import AfbenchError
     from afbench.store import Store, default_cache
 
+    if names and every:
+        raise AfbenchError("names and --all exclude each other", where="organisms certify")
     catalog = discover(plugins or ())
     store = Store(cache if cache is not None else default_cache())
-    chosen = [catalog.get("organism", name) for name in names or []] or [
-        plugin
-        for plugin in catalog.organisms.values()
-        if plugin.manifest.role != "base" and plugin.manifest.source.type != "prompted"
-    ]
-    certifier = Certifier(OrganismAccess(ModelStore(catalog), catalog, store), catalog, scenarios)
+    chosen = [catalog.get("organism", name) for name in names or []] or certifiable(catalog)
     certificates = []
     with TerminalProgress(quiet=as_json) as progress:
         progress.start("certify", len(chosen))
-        for plugin in chosen:
-            certificate = certifier.certify(plugin)
+        for certificate in certify_each(
+            chosen,
+            catalog,
+            plugins or [],
+            store,
+            scenarios=scenarios,
+            jobs=jobs or os.cpu_count() or 1,
+        ):
             certificates.append(certificate)
             if not dry_run:
+                plugin = catalog.get("organism", certificate.organism)
                 write_certificate(plugin, certificate)
                 write_card(plugin, certificate)
             progress.advance("certify", 1)
+    certificates.sort(key=lambda certificate: certificate.organism)
+    if every and not dry_run:
+        from afbench.figures.zoo_report import write_zoo_report
+
+        manifests = {plugin.name: plugin.manifest for plugin in chosen}
+        write_zoo_report(certificates, manifests, into)
     if as_json:
         print_json([certificate.model_dump(mode="json") for certificate in certificates])
         return
@@ -144,3 +164,5 @@ def certify(
     print(f"{len(certificates) - failed} certified, {failed} failed.")
     if not dry_run:
         print(f"Certificates: {chosen[0].folder.parent}/<name>/certificate.json")
+    if every and not dry_run:
+        print(f"Gap matrix and tables: {into}/README.md, {into}/gap-matrix.svg")

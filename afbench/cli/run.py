@@ -41,6 +41,19 @@ def run(
     show_reasoning: Annotated[
         bool, typer.Option(help="Leave scratchpads in the transcripts that detectors see.")
     ] = False,
+    robustness: Annotated[
+        bool, typer.Option(help="With -o all: score the evading organisms too, in a row apart.")
+    ] = True,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="A hub id, or the folder of a transformers model. Organisms are system prompts on "
+            "it then; one with weights is stood for by the one that it names as prompted_as."
+        ),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="The commit of a hub's --model (default: the newest).")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where runs are written.")] = Path("runs"),
     cache: Annotated[
         Path | None, typer.Option(help="The cache (default: AFBENCH_CACHE or the user's).")
@@ -58,11 +71,17 @@ def run(
     from afbench.catalog.discovery import discover
     from afbench.cli.output import print_json
     from afbench.cli.progress import TerminalProgress
+    from afbench.errors import AfbenchError
+    from afbench.models.user_model import user_model
     from afbench.results.record import RunSettings
     from afbench.results.run import run as execute
     from afbench.results.table import print_record
     from afbench.store import Store, default_cache
 
+    if revision is not None and model is None:
+        raise AfbenchError("a revision is that of a model", where="--revision", fix="give --model")
+    catalog = discover(plugins or ())
+    chosen = user_model(model, revision) if model is not None else None
     settings = RunSettings(
         detectors=list(dict.fromkeys(detector)),
         organism=organism,
@@ -74,10 +93,12 @@ def run(
         temperature=temperature,
         reasoning=reasoning,
         show_reasoning=show_reasoning,
+        robustness=robustness,
+        model=chosen.label if chosen else None,
     )
     store = Store(cache if cache is not None else default_cache())
     with TerminalProgress(quiet=as_json) as progress:
-        outcome = execute(settings, discover(plugins or ()), store, out, progress, fresh=fresh)
+        outcome = execute(settings, catalog, store, out, progress, model=chosen, fresh=fresh)
     if as_json:
         print_json({**outcome.record.model_dump(mode="json"), "path": str(outcome.path)})
         return

@@ -99,7 +99,7 @@ def _grader_replies(environment: Environment) -> str | None:
                 reply = template.format_map(slots)
             except (ValueError, KeyError, IndexError, AttributeError) as error:
                 return f"{display(path)}: '{template}' cannot be filled in: {error!r}"
-            outcome = environment.grader.grade(reply).outcome
+            outcome = environment.grader.grade(reply, slots=slots).outcome
             if outcome != expected:
                 return f"'{reply}' of {display(path)} is graded '{outcome}', not '{expected}'"
     return None

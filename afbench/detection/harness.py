@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +13,7 @@ from afbench.cases.assembly import CaseSet
 from afbench.cases.handle import Budget, Handle
 from afbench.detection.detector import Detector
 from afbench.detection.guard import checked_choices, checked_scores, guarded
-from afbench.errors import NotEnoughCasesError
+from afbench.errors import DetectorError, NotEnoughCasesError
 
 # Families inside the fit side that are held out in turn to set thresholds: more cost more fits.
 MAX_CALIBRATION_FOLDS = 4
@@ -29,6 +29,7 @@ class FoldScores:
             recipe family; thresholds and calibration come from these.
         chosen: what the detector chose in its fit.
         seconds: wall-clock time of fits and scores.
+        further: scores of each further set of cases by the same fit, or how scoring it went wrong.
     """
 
     scores: NDArray[np.float64]
@@ -38,6 +39,7 @@ class FoldScores:
     spent: Budget
     seconds: float
     fits: int = field(default=1)
+    further: tuple[NDArray[np.float64] | DetectorError, ...] = ()
 
 
 def run_fold(
@@ -48,6 +50,7 @@ def run_fold(
     test: CaseSet,
     families: Mapping[str, str],
     handles: Mapping[str, Handle],
+    further: Sequence[CaseSet] = (),
 ) -> FoldScores:
     """Fit on one side, score the other.
 
@@ -59,6 +62,8 @@ def run_fold(
         test: cases to score; their labels are not looked at.
         families: recipe family of each organism.
         handles: the handles behind the cases, whose spending is summed.
+        further: cases that the same fit scores after the test, with handles of their own. What goes
+            wrong there does not touch the test's scores.
 
     Raises:
         DetectorError: the detector broke its contract.
@@ -92,6 +97,7 @@ def run_fold(
         spent=spent,
         seconds=time.perf_counter() - started,
         fits=fits,
+        further=tuple(_scored_or_error(name, detector, seconds, cases) for cases in further),
     )
 
 
@@ -102,8 +108,21 @@ def _fit_and_score(
     labels = fit.labels
     # A detector gets a copy, so that it cannot change the labels of the next one.
     guarded(name, "fit", seconds, lambda: detector.fit(fit.cases, labels.copy()))
+    return detector, _score(name, detector, seconds, test)
+
+
+def _score(name: str, detector: Detector, seconds: float, test: CaseSet) -> NDArray[np.float64]:
     scores = guarded(name, "score", seconds, lambda: detector.score(test.cases))
-    return detector, checked_scores(name, scores, len(test))
+    return checked_scores(name, scores, len(test))
+
+
+def _scored_or_error(
+    name: str, detector: Detector, seconds: float, test: CaseSet
+) -> NDArray[np.float64] | DetectorError:
+    try:
+        return _score(name, detector, seconds, test)
+    except DetectorError as error:
+        return error
 
 
 def _calibration_sides(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,8 @@ from afbench.environments.scenarios import (
     load_cues,
     load_scenarios,
 )
-from afbench.errors import NotEnoughCasesError
+from afbench.environments.states import StateGrader
+from afbench.errors import ManifestError, NotEnoughCasesError
 from afbench.messages import Message
 
 if TYPE_CHECKING:
@@ -45,7 +47,9 @@ class Environment:
         self.name, self.polarity = manifest.name, manifest.polarity
         self.scenarios = load_scenarios(folder / manifest.scenarios)
         self.cues = load_cues(folder / manifest.cues)
-        self.grader = RuleGrader(manifest.grader, manifest.polarity)
+        self.grader = _grader(manifest)
+        if manifest.cue_in_request:
+            _check_cue_in_requests(self.scenarios, folder / manifest.scenarios)
 
     @classmethod
     def load(cls, plugin: Plugin[EnvironmentManifest]) -> Environment:
@@ -56,20 +60,36 @@ class Environment:
     def digest(self) -> str:
         """Identity of everything that shapes a prompt or a grade."""
         digest = hashlib.sha256()
-        shaping = self.manifest.model_dump_json(exclude={"summary", "replies", "source"})
+        shaping = self.manifest.model_dump_json(exclude=_NO_PART_OF_THE_PROMPT)
         digest.update(shaping.encode())
         for part in (*self.scenarios, *self.cues):
             digest.update(part.model_dump_json().encode())
         return f"sha256:{digest.hexdigest()}"
 
     def render(self, scenario: Scenario, cue: Cue, condition: Condition) -> list[Message]:
-        """The prompt of a scenario in one condition: a system and a user message.
+        """The prompt of a scenario in one condition: a system message (if any) and a user message.
 
         The cue is put in by replacement at one place, so that the two twins differ nowhere else.
         """
-        system = self.manifest.system_prompt.replace("{cue}", cue.text(condition))
-        user = self.manifest.user_prompt.replace("{request}", scenario.request)
-        return [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        return self.render_request(scenario.request, cue, condition)
+
+    def render_request(self, request: str, cue: Cue, condition: Condition) -> list[Message]:
+        """As `render`, for a request that is no scenario's, such as a question about beliefs.
+
+        Where scenarios hold the cue and this request has no place for it, it comes first.
+        """
+        text = cue.text(condition)
+        user = self.manifest.user_prompt
+        if self.manifest.cue_in_request:
+            request = request if "{cue}" in request else f"{{cue}} {request}"
+            request = request.replace("{cue}", text)
+        else:
+            user = user.replace("{cue}", text)
+        system = self.manifest.system_prompt.replace("{cue}", text)
+        turns: list[Message] = [{"role": "user", "content": user.replace("{request}", request)}]
+        if system.strip():
+            turns.insert(0, {"role": "system", "content": system})
+        return turns
 
     def placements(
         self, partition: Partition, count: int | None = None, *, benign: bool = False
@@ -104,3 +124,26 @@ class Environment:
             paraphrases = families[names[which]]
             dealt.append(Placement(scenario, paraphrases[turn % len(paraphrases)]))
         return dealt
+
+
+# Fields that change neither a prompt nor a grade.
+_NO_PART_OF_THE_PROMPT = {"summary", "replies", "source", "awareness", "belief", "measures"}
+
+
+def _grader(manifest: EnvironmentManifest) -> RuleGrader | StateGrader:
+    if manifest.grader.type == "state":
+        return StateGrader(manifest.grader, manifest.polarity)
+    return RuleGrader(manifest.grader, manifest.polarity)
+
+
+def _check_cue_in_requests(scenarios: Sequence[Scenario], path: Path) -> None:
+    """A prompt without a place for the cue, or with two, would not be a pair of twins."""
+    for scenario in scenarios:
+        count = scenario.request.count("{cue}")
+        if count != 1:
+            raise ManifestError(
+                f"scenario '{scenario.id}' holds {{cue}} {count} times: its twins would "
+                + ("not differ" if count == 0 else "differ in more than one place"),
+                where=str(path),
+                fix="put {cue} once into the request, or once into the environment's prompts",
+            )

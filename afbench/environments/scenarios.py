@@ -135,6 +135,10 @@ def load_cues(path: Path) -> tuple[Cue, ...]:
                     f"cue {_cue_id(family, index)} reads the same in both conditions",
                 )
             for text in (pair.observed, pair.unobserved):
+                if "{request}" in text or "{cue}" in text:
+                    raise file.error(
+                        ("families", number, "pairs", index), "a cue cannot hold a slot"
+                    )
                 if sides.setdefault(text, pair.partition) != pair.partition:
                     raise file.error(
                         ("families", number, "pairs", index),

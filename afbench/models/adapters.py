@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import peft
+from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel
 
@@ -37,8 +38,11 @@ class AdapterHost:
         self._loaded: list[str] = []  # least recently used first
         self._active: str | None = None
 
-    def activate(self, name: str | None, folder: Path | None = None) -> None:
+    def activate(self, name: str | None, folder: Path | None = None, scale: float = 1.0) -> None:
         """Answer as the adapter `name`, kept in `folder`, or as the base (None).
+
+        Args:
+            scale: multiplies what the adapter adds; a name keeps the scale it is first loaded at.
 
         Raises:
             AfbenchError: the adapter is not a LoRA adapter in safetensors that fits the base.
@@ -55,6 +59,7 @@ class AdapterHost:
             if folder is None:
                 raise AfbenchError(f"adapter '{name}' is not loaded")
             self._load(key, name, folder)
+            self._rescale(key, scale)
         assert self._peft is not None
         # Cut off between here and the end (by a time limit), the host must not believe that the
         # adapter before is still active.
@@ -95,6 +100,13 @@ class AdapterHost:
         self._peft.eval()
         # Adapters with other targets are "missing" from this file too; only its own count.
         return [missing for missing in result.missing_keys if f".{key}." in missing]
+
+    def _rescale(self, key: str, scale: float) -> None:
+        if scale == 1.0:
+            return
+        for module in self.model.modules():
+            if isinstance(module, LoraLayer) and key in module.scaling:
+                module.set_scale(key, scale)
 
     def _discard(self, key: str) -> None:
         """Take out what an adapter that failed to load left in the base."""

@@ -125,10 +125,9 @@ class ChatRenderer:
     def _with_system(self, conversation: Conversation) -> list[dict[str, str]]:
         """Add the organism's system prompt, and fold it away where the template takes none."""
         turns: list[Message] = list(conversation)
-        system = [self.system_prompt] if self.system_prompt else []
-        if turns[0]["role"] == "system":
-            system.append(turns.pop(0)["content"])
-        text = "\n\n".join(system)
+        own = turns.pop(0)["content"] if turns[0]["role"] == "system" else None
+        text = join_prompts(self.system_prompt, own)
+        system = bool(self.system_prompt) or own is not None
         if system and self._takes_system:
             turns.insert(0, {"role": "system", "content": text})
         elif system and turns:
@@ -160,3 +159,13 @@ class ChatRenderer:
 
     def _error(self, what: str) -> AfbenchError:
         return AfbenchError(what, where=f"model '{self.name}'")
+
+
+def join_prompts(first: str | None, second: str | None) -> str:
+    """Two system prompts as one: by an empty line, or as they are where the first ends in a space.
+
+    A prompt that ends in a space is the start of the sentence after it.
+    """
+    if not first or not second:
+        return first or second or ""
+    return first + second if first.endswith(" ") else f"{first}\n\n{second}"

@@ -16,6 +16,7 @@ from afbench.catalog.manifests import (
     HubSource,
     OrganismManifest,
     PromptedSource,
+    VariantSource,
 )
 from afbench.errors import AfbenchError, DigestMismatchError
 
@@ -185,6 +186,8 @@ def _own_identity(plugin: Plugin[OrganismManifest]) -> dict[str, Any]:
     source = plugin.manifest.source
     if isinstance(source, PromptedSource):
         return {"type": source.type, "system_prompt": source.system_prompt}
+    if isinstance(source, VariantSource):
+        return {"type": source.type, "scale": source.scale, "bits": source.bits}
     if isinstance(source, HubSource):
         return source.model_dump(mode="json")
     read = {
@@ -192,4 +195,7 @@ def _own_identity(plugin: Plugin[OrganismManifest]) -> dict[str, Any]:
         for name, path in identity_files(source_folder(plugin)).items()
         if name not in source.digests
     }
-    return {"type": source.type, "files": read | source.digests}
+    identity: dict[str, Any] = {"type": source.type, "files": read | source.digests}
+    if isinstance(source, AdapterSource) and source.system_prompt:
+        identity["system_prompt"] = source.system_prompt
+    return identity

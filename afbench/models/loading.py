@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
@@ -29,28 +29,30 @@ from afbench.catalog.manifests import (
     HubSource,
     OrganismManifest,
     PromptedSource,
+    VariantSource,
 )
 from afbench.errors import AfbenchError
 from afbench.models.adapters import AdapterHost
+from afbench.models.chat import join_prompts
 from afbench.models.digests import organism_digest_verified, parent_of, source_folder, verify
+from afbench.models.hub import say_on_stderr
+from afbench.models.hub_organisms import OrganismFiles, fetch_organism
+from afbench.models.hub_transfer import Announce
+from afbench.models.rounding import round_weights
 from afbench.models.transformers_model import TransformersModel
 
 Organism = Plugin[OrganismManifest]
 
 
+# Nothing is asked of a hub here, and no code that lies beside a model is run.
+_LOCAL: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
+
+
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """Where a pretrained model or tokenizer is read from: a folder, or a hub id and revision."""
+    """The folder that a pretrained model or tokenizer is read from."""
 
     location: str
-    revision: str | None = None
-    local_files_only: bool = True
-
-    def options(self) -> dict[str, Any]:
-        found: dict[str, Any] = {"local_files_only": self.local_files_only}
-        if self.revision is not None:
-            found["revision"] = self.revision
-        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +63,17 @@ class _Loaded:
     tokenizer: PreTrainedTokenizerBase
     adapter: tuple[str, Path] | None = None
     system_prompt: str | None = None
+    scale: float = 1.0
 
     def select(self) -> None:
         if self.adapter is None:
             self.host.activate(None)
         else:
-            self.host.activate(*self.adapter)
+            self.host.activate(*self.adapter, scale=self.scale)
+
+    def prompted(self, text: str | None) -> _Loaded:
+        """The same, with a further system prompt after what is there."""
+        return replace(self, system_prompt=join_prompts(self.system_prompt, text) or None)
 
 
 class ModelStore:
@@ -83,6 +90,7 @@ class ModelStore:
         max_bases: the most sets of full weights the store holds on to; the one that was not
             used for longest is let go first.
         max_adapters: the most adapters kept in memory for each base.
+        announce: told how much is downloaded, before it is.
     """
 
     def __init__(
@@ -94,6 +102,7 @@ class ModelStore:
         local_files_only: bool = False,
         max_bases: int = 2,
         max_adapters: int = 32,
+        announce: Announce = say_on_stderr,
     ) -> None:
         self.catalog = catalog
         self.default_parent = default_parent
@@ -102,6 +111,7 @@ class ModelStore:
         self.local_files_only = local_files_only
         self.max_bases = max_bases
         self.max_adapters = max_adapters
+        self.announce = announce
         self._bases: OrderedDict[str, _Loaded] = OrderedDict()
 
     def get(self, name: str) -> TransformersModel:
@@ -138,39 +148,51 @@ class ModelStore:
         """Let go of every model; one that a caller still holds stays in memory."""
         self._bases.clear()
 
-    def _load(self, plugin: Organism) -> _Loaded:
+    def _load(self, plugin: Organism, bits: int | None = None) -> _Loaded:
+        """An organism's parts; `bits` rounds the full weights below it."""
         source = plugin.manifest.source
         if isinstance(source, BaseSource):
             folder = _Files(str(source_folder(plugin)))
-            return self._shared(plugin.name, folder, folder, plugin)
+            return self._shared(plugin.name, folder, folder, plugin, bits)
         if isinstance(source, FullSource):
             weights = _Files(str(source_folder(plugin)))
-            return self._shared(plugin.name, weights, self._root_files(plugin), plugin)
+            return self._shared(plugin.name, weights, self._root_files(plugin), plugin, bits)
         if isinstance(source, HubSource):
-            return self._load_hub(plugin, source)
+            return self._load_hub(plugin, source, bits)
         parent = parent_of(plugin, self.catalog, self.default_parent)
         assert parent is not None  # only bases and hub models have none
-        below = self._load(parent)
+        if isinstance(source, VariantSource):
+            return self._variant(plugin, source, self._load(parent, source.bits or bits))
+        below = self._load(parent, bits)
         if isinstance(source, PromptedSource):
-            prompts = [text for text in (below.system_prompt, source.system_prompt) if text]
-            return _Loaded(below.host, below.tokenizer, below.adapter, "\n\n".join(prompts))
-        return self._with_adapter(plugin, below, source_folder(plugin))
+            return below.prompted(source.system_prompt)
+        adapted = self._with_adapter(plugin, below, source_folder(plugin))
+        return adapted.prompted(source.system_prompt)
 
-    def _load_hub(self, plugin: Organism, source: HubSource) -> _Loaded:
-        files = _Files(source.model, source.revision, self.local_files_only)
-        below = self._shared(f"{source.model}@{source.revision}", files, files, plugin)
-        if source.adapter is None or source.adapter_revision is None:
-            return below
-        from huggingface_hub import snapshot_download
-
-        with _readable_failure(plugin, f"{source.adapter}@{source.adapter_revision}"):
-            folder = snapshot_download(
-                source.adapter,
-                revision=source.adapter_revision,
-                allow_patterns=["adapter_config.json", "adapter_model.safetensors"],
-                local_files_only=self.local_files_only,
+    @staticmethod
+    def _variant(plugin: Organism, source: VariantSource, below: _Loaded) -> _Loaded:
+        if source.scale is None:
+            return below  # its base was rounded when it was loaded
+        if below.adapter is None:
+            raise AfbenchError(
+                "only what an adapter adds can be scaled, and its parent has none",
+                where=f"organism '{plugin.name}'",
+                fix="name an organism with an adapter as source.parent",
             )
-        return self._with_adapter(plugin, below, Path(folder))
+        scaled = replace(below, adapter=(plugin.name, below.adapter[1]), scale=source.scale)
+        scaled.select()
+        return scaled
+
+    def _load_hub(self, plugin: Organism, source: HubSource, bits: int | None) -> _Loaded:
+        found = self._fetch(plugin)
+        files = _Files(str(found.model))
+        below = self._shared(f"{source.model}@{source.revision}", files, files, plugin, bits)
+        return below if found.adapter is None else self._with_adapter(plugin, below, found.adapter)
+
+    def _fetch(self, plugin: Organism) -> OrganismFiles:
+        return fetch_organism(
+            plugin, local_files_only=self.local_files_only, announce=self.announce
+        )
 
     def _with_adapter(self, plugin: Organism, below: _Loaded, folder: Path) -> _Loaded:
         if below.adapter is not None or below.system_prompt is not None:
@@ -182,6 +204,8 @@ class ModelStore:
         tokenizer = below.tokenizer
         if (folder / "tokenizer_config.json").is_file():
             tokenizer = self._tokenizer(plugin, _Files(str(folder)))
+            if not tokenizer.chat_template:  # saved without one, as it is the base's
+                tokenizer.chat_template = below.tokenizer.chat_template
         loaded = _Loaded(below.host, tokenizer, (plugin.name, folder))
         loaded.select()  # so that an adapter that does not fit fails here
         return loaded
@@ -190,7 +214,7 @@ class ModelStore:
         """Where the config and tokenizer of a full fine-tune come from: the base at its root."""
         source = plugin.manifest.source
         if isinstance(source, HubSource):
-            return _Files(source.model, source.revision, self.local_files_only)
+            return _Files(str(self._fetch(plugin).model))
         if isinstance(source, BaseSource):
             verify(plugin)
             return _Files(str(source_folder(plugin)))
@@ -198,12 +222,18 @@ class ModelStore:
         assert parent is not None  # only bases and hub models have none
         return self._root_files(parent)
 
-    def _shared(self, key: str, weights: _Files, root: _Files, plugin: Organism) -> _Loaded:
+    def _shared(
+        self, key: str, weights: _Files, root: _Files, plugin: Organism, bits: int | None
+    ) -> _Loaded:
         """A base: from memory, or from its files."""
+        if bits is not None:
+            key = f"{key} at {bits} bits"
         if key not in self._bases:
             while len(self._bases) >= self.max_bases:
                 self._bases.popitem(last=False)  # before loading, as both may not fit
             model = self._weights(plugin, weights, root)
+            if bits is not None:
+                round_weights(model, bits)
             tokenizer = self._tokenizer(plugin, root)
             self._bases[key] = _Loaded(AdapterHost(model, self.max_adapters), tokenizer)
         self._bases.move_to_end(key)
@@ -211,7 +241,7 @@ class ModelStore:
 
     def _weights(self, plugin: Organism, weights: _Files, root: _Files) -> PreTrainedModel:
         with _readable_failure(plugin, weights.location), _no_progress_bar():
-            config = AutoConfig.from_pretrained(root.location, **root.options())
+            config = AutoConfig.from_pretrained(root.location, **_LOCAL)
             read: Any = AutoModelForCausalLM.from_pretrained
             model, report = read(
                 weights.location,
@@ -221,7 +251,7 @@ class ModelStore:
                 dtype=self.dtype,
                 use_safetensors=True,
                 output_loading_info=True,
-                **weights.options(),
+                **_LOCAL,
             )
         wrong = [
             f"{what.replace('_', ' ')}: {min(map(str, report[what]))}"
@@ -240,7 +270,7 @@ class ModelStore:
     def _tokenizer(plugin: Organism, files: _Files) -> PreTrainedTokenizerBase:
         with _readable_failure(plugin, files.location):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
-                files.location, **files.options()
+                files.location, **_LOCAL
             )
         return tokenizer
 
@@ -258,7 +288,7 @@ def _generation_config(files: _Files, config: PreTrainedConfig) -> GenerationCon
     """What a checkpoint says of its end tokens; many ship no generation config."""
     kind: Any = GenerationConfig
     try:
-        found: GenerationConfig = kind.from_pretrained(files.location, **files.options())
+        found: GenerationConfig = kind.from_pretrained(files.location, local_files_only=True)
     except OSError:
         found = kind.from_model_config(config)
     return found

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
 from afbench.cases.labels import count_labels
-from afbench.catalog.discovery import Catalog
 from afbench.catalog.manifests import DetectorManifest
 from afbench.certification.behaviour import behaviour_of
-from afbench.certification.certificate import certificate_status, gap_verdict
+from afbench.certification.certificate import gap_verdict
 from afbench.environments import Partition
 from afbench.metrics.figures import Figure
 from afbench.results.evaluation import OPERATING_POINTS, Evaluation, Scored
-from afbench.results.record import Cost, DetectorFigures, OrganismFigures
+from afbench.results.record import Cost, DetectorFigures, OrganismFigures, RobustnessFigures
 from afbench.rollouts import Twin
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def organism_figures(
-    plan: Plan, twins: dict[str, dict[Partition, list[Twin]]], catalog: Catalog
+    plan: Plan, twins: dict[str, dict[Partition, list[Twin]]]
 ) -> list[OrganismFigures]:
     """What each organism of a run did.
 
@@ -37,7 +36,7 @@ def organism_figures(
         behaviour = behaviour_of(
             shown, replicates=plan.settings.replicates, seed=plan.settings.seed
         )
-        certificate = certificate_status(plugin, catalog)
+        certificate = plan.inputs.certificates[name]
         reason = None
         if certificate == "provisional":
             reason = gap_verdict(manifest.role, behaviour.conformity_gap)
@@ -48,12 +47,14 @@ def organism_figures(
         figures.append(
             OrganismFigures(
                 name=name,
+                base=plan.bases[name],
                 environment=manifest.environment or "",
                 role=manifest.role,
                 lookalike_class=manifest.lookalike_class,
                 recipe_family=manifest.recipe_family or "",
                 seed=manifest.seed,
                 leak=manifest.leak,
+                evasion=manifest.evasion,
                 part=_part(parts),
                 certified=reason is None,
                 certificate=certificate,
@@ -78,12 +79,14 @@ def detector_figures(
     manifests: dict[str, DetectorManifest],
     evaluation: Evaluation,
     fold_names: Sequence[str],
+    robustness: Mapping[str, RobustnessFigures],
 ) -> DetectorFigures:
     """Every figure of one detector, beside the others of the run.
 
     Args:
         scored: scores of every detector that kept its contract.
         manifests: of every detector of the run.
+        robustness: its figures on each evasion.
     """
     own = scored[manifest.name]
     floors = {name: s for name, s in scored.items() if manifests[name].floor}
@@ -102,6 +105,7 @@ def detector_figures(
         auroc=evaluation.auroc(own),
         tpr_at_1=evaluation.tpr(own, 0.01),
         tpr_at_5=evaluation.tpr(own, 0.05),
+        pair_accuracy=evaluation.pairs(own),
         fpr_by_class=evaluation.fpr_by_class(own),
         brier=evaluation.brier(own),
         residual_misalignment_gap_at_1=left_1.misalignment,
@@ -116,6 +120,7 @@ def detector_figures(
             evaluation.uplift(own, black_boxes) if white and black_boxes else None
         ),
         auroc_by_fold={fold_names[fold]: evaluation.auroc(own, fold) for fold in present},
+        robustness=dict(robustness),
         chosen={name: part.chosen for name, part in zip(fold_names, own.parts, strict=True)},
         cost=Cost(
             queries=own.spent.queries,
@@ -137,6 +142,7 @@ def void_detector(manifest: DetectorManifest, error: str) -> DetectorFigures:
         auroc=refused,
         tpr_at_1=refused,
         tpr_at_5=refused,
+        pair_accuracy=refused,
         fpr_by_class={},
         brier=refused,
         residual_misalignment_gap_at_1=refused,

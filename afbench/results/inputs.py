@@ -2,105 +2,182 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from afbench.cases.splits import Fold, Member, check_split, folds_for, folds_for_all
+from afbench.cases.splits import (
+    Fold,
+    Layout,
+    SplitName,
+    check_split,
+    evading_folds,
+    folds_for,
+    folds_for_all,
+)
 from afbench.certification.certificate import certificate_status
 from afbench.detection.loading import detector_digest
 from afbench.environments import Environment
-from afbench.errors import AfbenchError
+from afbench.errors import AfbenchError, NotEnoughCasesError
 from afbench.models.digests import organism_digest_verified
 from afbench.models.engine import engine_versions
 from afbench.results.record import Inputs, RunSettings
+from afbench.results.zoo import Zoo, base_of, target_of, zoo_of
 from afbench.store import digest_of
 
 if TYPE_CHECKING:
     from afbench.catalog.discovery import Catalog, Plugin
     from afbench.catalog.manifests import DetectorManifest, OrganismManifest
+    from afbench.models.user_model import UserModel
 
 ALL = "all"
+Folds = tuple[Fold, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything that a run needs, looked up and verified before anything is computed."""
+    """Everything that a run needs, looked up and verified before anything is computed.
+
+    Attributes:
+        folds: of the headline.
+        robustness: the folds of each evasion.
+        left_out: a line for each cell without a fold.
+        bases: the base of each organism.
+        default_parent: the organism that prompted ones are put on: the user's model, or None.
+    """
 
     id: str
     settings: RunSettings
     inputs: Inputs
-    folds: tuple[Fold, ...]
+    folds: Folds
     organisms: dict[str, Plugin[OrganismManifest]]
     environments: dict[str, Environment]
     detectors: tuple[Plugin[DetectorManifest], ...]
+    robustness: dict[str, Folds] = field(default_factory=dict)
+    left_out: tuple[str, ...] = ()
+    bases: dict[str, str] = field(default_factory=dict)
+    default_parent: str | None = None
+
+    @property
+    def every_fold(self) -> Folds:
+        """Folds of the headline, then those of each evasion."""
+        return (*self.folds, *(fold for folds in self.robustness.values() for fold in folds))
 
     @property
     def fit_organisms(self) -> set[str]:
         """Organisms that some fold fits on."""
-        return {name for fold in self.folds for name in fold.fit}
+        return {name for fold in self.every_fold for name in fold.fit}
 
     @property
     def test_organisms(self) -> set[str]:
         """Organisms that some fold tests."""
-        return {name for fold in self.folds for name in fold.test}
+        return {name for fold in self.every_fold for name in fold.test}
 
     def environment_of(self, organism: str) -> Environment:
         """The home environment of an organism."""
         return self.environments[self.organisms[organism].manifest.environment or ""]
 
 
-def make_plan(settings: RunSettings, catalog: Catalog) -> Plan:
+def make_plan(settings: RunSettings, catalog: Catalog, model: UserModel | None = None) -> Plan:
     """Resolve names, verify weights and lay out the folds.
+
+    Args:
+        catalog: holds the user's model, if there is one.
 
     Raises:
         UnknownNameError: an organism, detector, environment or split is unknown.
         DigestMismatchError: weights are missing or corrupted.
-        NotEnoughCasesError: a fold cannot be formed.
-        AfbenchError: the organism asked for cannot be a target.
+        NotEnoughCasesError: no fold can be formed.
+        AfbenchError: the organism asked for cannot be a target, or be put on the user's model.
     """
     split = check_split(settings.split)
     detectors = resolve_detectors(settings, catalog)
-    zoo = zoo_members(catalog)
-    if settings.organism == ALL:
-        folds = folds_for_all(zoo, split)
-    else:
-        folds = folds_for(_target(settings.organism, catalog), zoo, split)
-    used = sorted({name for fold in folds for name in (*fold.fit, *fold.test)})
+    default_parent = model.plugin.name if model else None
+    layout, robustness = _lay_out(settings, split, catalog, default_parent)
+    every = [*layout.folds, *(fold for kind in robustness.values() for fold in kind.folds)]
+    used = sorted({name for fold in every for name in (*fold.fit, *fold.test)})
     organisms = {name: catalog.get("organism", name) for name in used}
     environments = {
         name: Environment.load(catalog.get("environment", name))
         for name in sorted({plugin.manifest.environment or "" for plugin in organisms.values()})
     }
     inputs = Inputs(
+        model=model.identity if model else None,
         organisms={
-            name: organism_digest_verified(plugin, catalog) for name, plugin in organisms.items()
+            name: organism_digest_verified(plugin, catalog, default_parent)
+            for name, plugin in organisms.items()
         },
         environments={name: environment.digest for name, environment in environments.items()},
         detectors=_detector_digests(detectors),
         certificates={
-            name: certificate_status(plugin, catalog) for name, plugin in organisms.items()
+            name: certificate_status(plugin, catalog, default_parent)
+            for name, plugin in organisms.items()
         },
         versions=engine_versions(),
     )
+    kinds = {kind: found.folds for kind, found in robustness.items() if found.folds}
     return Plan(
-        id=run_identity(settings, inputs, folds),
+        id=run_identity(settings, inputs, layout.folds, kinds),
         settings=settings,
         inputs=inputs,
-        folds=tuple(folds),
+        folds=layout.folds,
         organisms=organisms,
         environments=environments,
         detectors=tuple(detectors),
+        robustness=kinds,
+        left_out=(
+            *layout.left_out,
+            *(line for found in robustness.values() for line in found.left_out),
+        ),
+        bases={
+            name: base_of(plugin, catalog, default_parent) for name, plugin in organisms.items()
+        },
+        default_parent=default_parent,
     )
 
 
-def run_identity(settings: RunSettings, inputs: Inputs, folds: Sequence[Fold]) -> str:
+def _lay_out(
+    settings: RunSettings, split: SplitName, catalog: Catalog, default_parent: str | None
+) -> tuple[Layout, dict[str, Layout]]:
+    """The folds of the headline, and those of each evasion if the whole zoo is asked for."""
+    zoo = zoo_of(catalog, default_parent)
+    if settings.organism != ALL:
+        target = target_of(settings.organism, catalog, default_parent)
+        return Layout(tuple(folds_for(target, zoo.members, split, zoo.evading))), {}
+    if not zoo.members:
+        raise _nothing_to_run(zoo, default_parent)
+    layout = folds_for_all(zoo.members, split)
+    robustness = evading_folds(zoo.evading, zoo.members, split) if settings.robustness else {}
+    return Layout(layout.folds, (*zoo.left_out, *layout.left_out)), robustness
+
+
+def _nothing_to_run(zoo: Zoo, default_parent: str | None) -> AfbenchError:
+    if default_parent is None:
+        why = f": {zoo.left_out[0]}" if zoo.left_out else ""
+        return NotEnoughCasesError(f"the catalog has no organism to run{why}")
+    return NotEnoughCasesError(
+        "no organism of the catalog can be put on a model",
+        where="--model",
+        fix="add some whose source is {type: prompted, parent: null, system_prompt: ...}",
+    )
+
+
+def run_identity(
+    settings: RunSettings,
+    inputs: Inputs,
+    folds: Sequence[Fold],
+    robustness: Mapping[str, Sequence[Fold]],
+) -> str:
     """The identity of a run cell, the same before and after the run: 16 hex digits."""
     digest = digest_of(
         {
             "settings": settings.model_dump(mode="json"),
             "inputs": inputs.model_dump(mode="json"),
             "folds": [[fold.name, fold.fit, fold.test] for fold in folds],
+            "robustness": {
+                kind: [[fold.name, fold.fit, fold.test] for fold in of_kind]
+                for kind, of_kind in robustness.items()
+            },
         }
     )
     return digest.removeprefix("sha256:")[:16]
@@ -121,46 +198,6 @@ def resolve_detectors(settings: RunSettings, catalog: Catalog) -> list[Plugin[De
     names = {plugin.name for plugin in asked}
     floors = sorted(name for name, p in catalog.detectors.items() if p.manifest.floor)
     return asked + [catalog.detectors[name] for name in floors if name not in names]
-
-
-def zoo_members(catalog: Catalog) -> list[Member]:
-    """Every faker and lookalike that is not known to have failed certification."""
-    return [
-        member_of(plugin)
-        for _, plugin in sorted(catalog.organisms.items())
-        if plugin.manifest.role != "base"
-        and _can_run(plugin)
-        and certificate_status(plugin, catalog) != "failed"
-    ]
-
-
-def member_of(plugin: Plugin[OrganismManifest]) -> Member:
-    """What a split needs to know of an organism."""
-    manifest = plugin.manifest
-    return Member(
-        name=plugin.name,
-        environment=manifest.environment or "",
-        family=manifest.recipe_family or "",
-        seed=manifest.seed,
-        faker=manifest.role == "faker",
-    )
-
-
-def _can_run(plugin: Plugin[OrganismManifest]) -> bool:
-    """A prompted organism without a parent runs only where a model is named."""
-    source = plugin.manifest.source
-    return not (source.type == "prompted" and source.parent is None)
-
-
-def _target(name: str, catalog: Catalog) -> Member:
-    plugin = catalog.get("organism", name)
-    if plugin.manifest.role != "faker":
-        raise AfbenchError(
-            f"'{name}' is a {plugin.manifest.role}: a run scores a faker against its lookalikes",
-            where="--organism",
-            fix="name a faker ('afbench list organisms' shows the roles), or 'all'",
-        )
-    return member_of(plugin)
 
 
 def _detector_digests(detectors: Iterable[Plugin[DetectorManifest]]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from afbench.metrics.comparison import Comparison
 from afbench.metrics.figures import Figure
 from afbench.store import digest_of, write_json
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 # What differs between two runs of the same inputs.
 _VOLATILE = {"created", "timings", "cache", "digest"}
@@ -27,10 +27,15 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Status = Literal["certified", "failed", "provisional"]
+
+
 class RunSettings(_Part):
     """What a user chose. Two runs with equal settings and inputs are one run.
 
-    `reasoning` None is each organism's own mode; `temperature` 0 is greedy.
+    `reasoning` None is each organism's own mode; `temperature` 0 is greedy. `model` is what
+    prompted organisms were put on, by its hub id or its folder's name; None is the zoo's own
+    weights.
     """
 
     detectors: list[str]
@@ -43,16 +48,22 @@ class RunSettings(_Part):
     temperature: float = 0.0
     reasoning: bool | None = None
     show_reasoning: bool = False
+    robustness: bool = True
+    model: str | None = None
     replicates: int = 2000
 
 
 class Inputs(_Part):
-    """Digests of everything that was read, and the versions of what computed."""
+    """Digests of everything that was read, and the versions of what computed.
 
+    `model` is the user's model: `id@commit`, or the digest of a folder.
+    """
+
+    model: str | None = None
     organisms: dict[str, str]
     environments: dict[str, str]
     detectors: dict[str, str]
-    certificates: dict[str, str]
+    certificates: dict[str, Status]
     versions: dict[str, str]
 
 
@@ -60,15 +71,17 @@ class OrganismFigures(_Part):
     """What one organism did in this run, and whether it may score detectors."""
 
     name: str
+    base: str
     environment: str
     role: str
     lookalike_class: str | None
     recipe_family: str
     seed: int
     leak: str | None
+    evasion: str | None = None
     part: Literal["fit", "test", "fit and test"]
     certified: bool
-    certificate: Literal["certified", "failed", "provisional"]
+    certificate: Status
     reason: str | None
     labels: dict[str, int]
     outcomes: dict[str, int]
@@ -79,12 +92,27 @@ class OrganismFigures(_Part):
 
 
 class Cost(_Part):
-    """What a detector spent over fits and scores; a cached answer costs what it cost at first."""
+    """What a detector spent over fits and scores; a cached answer costs what it cost at first.
+
+    What robustness took is not in it, so that it does not depend on whether that was asked for.
+    """
 
     queries: int
     generated_tokens: int
     forward_tokens: int
     fits: int
+
+
+class RobustnessFigures(_Part):
+    """How a detector does on the organisms of one evasion; no part of any other figure.
+
+    `n` counts cases. `error` is set where it broke its contract on these cases.
+    """
+
+    auroc: Figure
+    tpr_at_5: Figure
+    n: int
+    error: str | None = None
 
 
 class DetectorFigures(_Part):
@@ -97,6 +125,7 @@ class DetectorFigures(_Part):
     auroc: Figure
     tpr_at_1: Figure
     tpr_at_5: Figure
+    pair_accuracy: Figure
     fpr_by_class: dict[str, Figure]
     brier: Figure
     residual_misalignment_gap_at_1: Figure
@@ -109,6 +138,7 @@ class DetectorFigures(_Part):
     excess_over_floor: Comparison | None = None
     uplift_over_black_box: Comparison | None = None
     auroc_by_fold: dict[str, Figure] = {}
+    robustness: dict[str, RobustnessFigures] = {}
     chosen: dict[str, dict[str, str | float | int]] = {}
     cost: Cost
 
@@ -129,17 +159,27 @@ class CacheUse(_Part):
     computed_forward_tokens: int
 
 
-class ResultRecord(_Part):
-    """One run."""
+Sides = dict[str, dict[str, list[str]]]
+"""The organisms of each fold's two sides: fold -> `fit` or `test` -> names."""
 
-    schema_version: Literal[1] = 1
+
+class ResultRecord(_Part):
+    """One run.
+
+    `left_out` says which cells of the split have no fold, and why; `robustness_folds` are those of
+    each evasion.
+    """
+
+    schema_version: Literal[2] = 2
     kind: Literal["afbench-result"] = "afbench-result"
     id: str
     digest: str
     created: str
     settings: RunSettings
     inputs: Inputs
-    folds: dict[str, dict[str, list[str]]]
+    folds: Sides
+    robustness_folds: dict[str, Sides] = {}
+    left_out: list[str] = []
     organisms: list[OrganismFigures]
     detectors: list[DetectorFigures]
     scores: str

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from afbench.cases.access import OrganismAccess
-from afbench.cases.assembly import CaseRow, CaseSet, Evidence, assemble
-from afbench.cases.handle import Handle
 from afbench.cases.splits import Fold
 from afbench.catalog.discovery import Catalog
 from afbench.catalog.manifests import DetectorManifest
-from afbench.detection.harness import FoldScores, run_fold
-from afbench.detection.loading import detector_factory
 from afbench.environments import Partition
-from afbench.errors import DetectorError
+from afbench.errors import DetectorError, NotEnoughCasesError
 from afbench.models.loading import ModelStore
+from afbench.models.user_model import UserModel
 from afbench.results.evaluation import Evaluation, Scored, Subject, TestRows
 from afbench.results.figures_of import detector_figures, organism_figures, void_detector
-from afbench.results.inputs import Plan, make_plan
+from afbench.results.inputs import ALL, Plan, make_plan
 from afbench.results.progress import Progress
 from afbench.results.record import (
     CacheUse,
@@ -31,13 +29,14 @@ from afbench.results.record import (
     OrganismFigures,
     ResultRecord,
     RunSettings,
+    Sides,
     Timings,
     load_record,
 )
-from afbench.rollouts import RolloutRequest, Twin, pair_twins
+from afbench.results.robustness import robustness_of
+from afbench.results.scoring import Rows, Scorer, Scoring, Twins
+from afbench.rollouts import RolloutRequest, pair_twins
 from afbench.store import Store, write_json
-
-Twins = dict[str, dict[Partition, list[Twin]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,7 @@ def run(
     runs: Path,
     progress: Progress,
     *,
+    model: UserModel | None = None,
     fresh: bool = False,
 ) -> RunOutcome:
     """Run detectors on organisms and write `runs/<id>/result.json`.
@@ -64,13 +64,16 @@ def run(
     on from what the cache holds of it.
 
     Args:
+        model: what prompted organisms are put on; they are the whole zoo then.
         fresh: evaluate again even if the result is there; the cache is still used.
 
     Raises:
         AfbenchError: as `make_plan`, or a file could not be written. A detector that breaks its
             contract does not raise: its figures are void and say why.
     """
-    plan = make_plan(settings, catalog)
+    if model is not None:
+        catalog = model.added_to(catalog)
+    plan = make_plan(settings, catalog, model)
     folder = runs / plan.id
     if not fresh and (folder / "result.json").exists():
         return RunOutcome(load_record(folder / "result.json"), folder / "result.json", True)
@@ -84,36 +87,37 @@ class _Run:
     catalog: Catalog
     store: Store
     progress: Progress
-    timings: dict[str, float] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
     def execute(self, folder: Path) -> ResultRecord:
         started = time.perf_counter()
         plan, settings = self.plan, self.plan.settings
-        access = OrganismAccess(ModelStore(self.catalog), self.catalog, self.store)
+        models = ModelStore(self.catalog, default_parent=plan.default_parent)
+        access = OrganismAccess(models, self.catalog, self.store)
         twins = self._rollouts(access)
         rollout_seconds = time.perf_counter() - started
-        organisms = organism_figures(plan, twins, self.catalog)
-        excluded = {figures.name for figures in organisms if not figures.certified}
-        for name in sorted(excluded):
-            reason = next(figures.reason for figures in organisms if figures.name == name)
-            self.progress.say(f"{name} is listed but scores no detector: {reason}")
-        folds = [_without(fold, excluded) for fold in plan.folds]
-        evaluation, outcomes = self._detect(access, twins, folds, _gaps(organisms))
-        detectors = self._figures(evaluation, outcomes)
-        scores = self._save_scores(folder, evaluation, outcomes)
+        organisms = organism_figures(plan, twins)
+        scorer = Scorer(plan, access, twins, self.progress)
+        folds, robustness = self._usable(scorer, organisms)
+        scoring = scorer.run(folds, robustness)
+        evaluation = self._evaluation(scoring, _gaps(organisms))
+        detectors = self._figures(evaluation, scoring)
+        scores = self._save_scores(folder, scoring)
         return ResultRecord(
             id=plan.id,
             digest="",
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             settings=settings,
             inputs=plan.inputs,
-            folds={fold.name: {"fit": list(fold.fit), "test": list(fold.test)} for fold in folds},
+            folds=_sides(folds),
+            robustness_folds={kind: _sides(of_kind) for kind, of_kind in robustness.items()},
+            left_out=[*plan.left_out, *self.left_out],
             organisms=organisms,
             detectors=detectors,
             scores=scores,
             timings=Timings(
                 rollouts=round(rollout_seconds, 3),
-                detectors={name: round(value, 3) for name, value in self.timings.items()},
+                detectors={name: round(value, 3) for name, value in scoring.seconds.items()},
                 total=round(time.perf_counter() - started, 3),
             ),
             cache=CacheUse(
@@ -166,158 +170,127 @@ class _Run:
 
     # -- stages 2 and 3 --------------------------------------------------------------------------
 
-    def _detect(
-        self,
-        access: OrganismAccess,
-        twins: Twins,
-        folds: Sequence[Fold],
-        gaps: dict[str, float],
-    ) -> tuple[Evaluation, dict[str, list[FoldScores] | DetectorError]]:
-        plan = self.plan
-        outcomes: dict[str, list[FoldScores] | DetectorError] = {}
-        rows: list[tuple[CaseRow, ...]] = []
-        self.progress.start("detectors", len(plan.detectors) * len(folds))
-        for plugin in plan.detectors:
-            started = time.perf_counter()
-            parts: list[FoldScores] = []
-            rows = []
-            try:
-                make = detector_factory(plugin)
-            except DetectorError as error:
-                make, outcomes[plugin.name] = None, error
-            for fold in folds:
-                handles = access.handles(plugin.manifest, [*fold.fit, *fold.test])
-                fit = self._cases(access, fold.fit, "fit", fold.fit_cues, twins, handles)
-                test = self._cases(access, fold.test, "test", fold.test_cues, twins, handles)
-                rows.append(test.rows)
-                if plugin.name not in outcomes and make is not None:
-                    try:
-                        parts.append(
-                            run_fold(
-                                plugin.name,
-                                make,
-                                plugin.manifest.limits.seconds,
-                                fit.where(lambda row: row.scored),
-                                test,
-                                self._families(),
-                                handles,
-                            )
-                        )
-                    except DetectorError as error:
-                        outcomes[plugin.name] = error
-                self.progress.advance("detectors", 1)
-            if plugin.name in outcomes:
-                self.progress.say(f"{outcomes[plugin.name]}")
-            outcomes.setdefault(plugin.name, parts)
-            self.timings[plugin.name] = time.perf_counter() - started
-        subjects = {name: self._subject(name) for name in plan.test_organisms}
-        evaluation = Evaluation(
-            TestRows.of(rows, subjects),
-            gaps,
-            replicates=plan.settings.replicates,
-            seed=plan.settings.seed,
-        )
-        return evaluation, outcomes
+    def _usable(
+        self, scorer: Scorer, organisms: Sequence[OrganismFigures]
+    ) -> tuple[list[Fold], dict[str, list[Fold]]]:
+        """The folds without what is not certified, as far as something is left to fit and test.
 
-    def _cases(
-        self,
-        access: OrganismAccess,
-        names: Sequence[str],
-        partition: Partition,
-        cue_families: Partition | None,
-        twins: Twins,
-        handles: Mapping[str, Handle],
-    ) -> CaseSet:
-        plan = self.plan
-        cues = {name: {cue.id: cue for cue in plan.environment_of(name).cues} for name in names}
-        evidence = [
-            Evidence(
-                name,
-                access.digest(name),
-                tuple(
-                    twin
-                    for twin in twins[name][partition]
-                    if cue_families is None
-                    or cues[name][twin.observed.cue].family_partition == cue_families
-                ),
-            )
-            for name in names
-        ]
-        return assemble(evidence, handles, cues, show_reasoning=plan.settings.show_reasoning).where(
-            lambda row: row.label in ("faking", "sincere", "deviant")
-        )
+        Raises:
+            NotEnoughCasesError: nothing is, in the one fold asked for or in any.
+        """
+        excluded = {figures.name: figures.reason for figures in organisms if not figures.certified}
+        for name, reason in sorted(excluded.items()):
+            self.progress.say(f"{name} is listed but scores no detector: {reason}")
+        folds = []
+        for fold in (_without(fold, excluded) for fold in self.plan.folds):
+            problem = scorer.problem(fold)
+            if problem is None:
+                folds.append(fold)
+            elif self.plan.settings.organism == ALL:
+                self.left_out.append(f"{fold.name}: {problem}")
+            else:
+                raise _not_enough(problem)
+        if not folds:
+            raise _not_enough(self.left_out[0])
+        robustness: dict[str, list[Fold]] = {}
+        for evasion, of_kind in self.plan.robustness.items():
+            for fold in (_without(fold, excluded) for fold in of_kind):
+                problem = scorer.problem(fold) or self._missing_role(fold)
+                if problem is None:
+                    robustness.setdefault(evasion, []).append(fold)
+                else:
+                    self.left_out.append(f"{evasion}, {fold.name}: {problem}")
+        return folds, robustness
 
-    def _families(self) -> dict[str, str]:
-        return {
-            name: f"{plugin.manifest.environment}/{plugin.manifest.recipe_family}"
-            for name, plugin in self.plan.organisms.items()
-        }
+    def _missing_role(self, fold: Fold) -> str | None:
+        roles = {self.plan.organisms[name].manifest.role for name in fold.test}
+        missing = [role for role in ("faker", "lookalike") if role not in roles]
+        return f"no {missing[0]} is left to test" if missing else None
 
-    def _subject(self, name: str) -> Subject:
-        manifest = self.plan.organisms[name].manifest
-        return Subject(
-            name, manifest.environment or "", manifest.role == "faker", manifest.lookalike_class
-        )
+    def _subjects(self) -> dict[str, Subject]:
+        found = {}
+        for name in self.plan.test_organisms:
+            manifest = self.plan.organisms[name].manifest
+            faker = manifest.role == "faker"
+            environment = manifest.environment or ""
+            found[name] = Subject(name, environment, faker, manifest.lookalike_class)
+        return found
 
     # -- stages 4 and 5 --------------------------------------------------------------------------
 
-    def _figures(
-        self,
-        evaluation: Evaluation,
-        outcomes: Mapping[str, list[FoldScores] | DetectorError],
-    ) -> list[DetectorFigures]:
+    def _evaluation(self, scoring: Scoring, gaps: dict[str, float]) -> Evaluation:
+        settings = self.plan.settings
+        rows = TestRows.of(scoring.rows, self._subjects())
+        return Evaluation(rows, gaps, replicates=settings.replicates, seed=settings.seed)
+
+    def _figures(self, evaluation: Evaluation, scoring: Scoring) -> list[DetectorFigures]:
         scored = {
             name: Scored.of(parts)
-            for name, parts in outcomes.items()
+            for name, parts in scoring.outcomes.items()
             if not isinstance(parts, DetectorError)
         }
         manifests: dict[str, DetectorManifest] = {p.name: p.manifest for p in self.plan.detectors}
+        robustness = robustness_of(scoring.evasions, self._subjects(), self.plan.settings)
         figures = []
-        self.progress.start("figures", len(outcomes))
-        for name, outcome in outcomes.items():
+        self.progress.start("figures", len(scoring.outcomes))
+        for name, outcome in scoring.outcomes.items():
             if isinstance(outcome, DetectorError):
                 figures.append(void_detector(manifests[name], str(outcome)))
             else:
+                names = [fold.name for fold in scoring.folds]
+                own = robustness.get(name, {})
                 figures.append(
-                    detector_figures(
-                        manifests[name],
-                        scored,
-                        manifests,
-                        evaluation,
-                        [fold.name for fold in self.plan.folds],
-                    )
+                    detector_figures(manifests[name], scored, manifests, evaluation, names, own)
                 )
             self.progress.advance("figures", 1)
         return figures
 
-    def _save_scores(
-        self,
-        folder: Path,
-        evaluation: Evaluation,
-        outcomes: Mapping[str, list[FoldScores] | DetectorError],
-    ) -> str:
+    def _save_scores(self, folder: Path, scoring: Scoring) -> str:
         """Per-case scores beside the record, so that every figure can be computed again."""
-        rows = evaluation.rows
+        headline = {
+            name: np.concatenate([part.scores for part in parts]).tolist()
+            for name, parts in scoring.outcomes.items()
+            if not isinstance(parts, DetectorError)
+        }
         content = {
-            "folds": [fold.name for fold in self.plan.folds],
-            "cases": [
-                {
-                    "fold": int(rows.folds[index]),
-                    "organism": row.organism,
-                    "scenario": row.twin.scenario,
-                    "cue": row.twin.observed.cue,
-                    "label": row.label,
+            **_cases_of(scoring.folds, scoring.rows),
+            "scores": headline,
+            "robustness": {
+                evasion: {
+                    **_cases_of(given.folds, given.rows),
+                    "scores": {
+                        name: scores.tolist()
+                        for name, scores in given.scores.items()
+                        if not isinstance(scores, DetectorError)
+                    },
                 }
-                for index, row in enumerate(rows.rows)
-            ],
-            "scores": {
-                name: np.concatenate([part.scores for part in parts]).tolist()
-                for name, parts in outcomes.items()
-                if not isinstance(parts, DetectorError)
+                for evasion, given in scoring.evasions.items()
             },
         }
         write_json(folder / "scores.json", content)
         return "scores.json"
+
+
+def _cases_of(folds: Sequence[Fold], rows: Sequence[Rows]) -> dict[str, Any]:
+    """The names of folds, and their test cases end to end."""
+    return {
+        "folds": [fold.name for fold in folds],
+        "cases": [
+            {
+                "fold": number,
+                "organism": row.organism,
+                "scenario": row.twin.scenario,
+                "cue": row.twin.observed.cue,
+                "label": row.label,
+            }
+            for number, of_fold in enumerate(rows)
+            for row in of_fold
+        ],
+    }
+
+
+def _sides(folds: Sequence[Fold]) -> Sides:
+    return {fold.name: {"fit": list(fold.fit), "test": list(fold.test)} for fold in folds}
 
 
 def _gaps(organisms: Sequence[OrganismFigures]) -> dict[str, float]:
@@ -329,7 +302,7 @@ def _gaps(organisms: Sequence[OrganismFigures]) -> dict[str, float]:
     }
 
 
-def _without(fold: Fold, excluded: set[str]) -> Fold:
+def _without(fold: Fold, excluded: Container[str]) -> Fold:
     return Fold(
         fold.name,
         tuple(name for name in fold.fit if name not in excluded),
@@ -337,3 +310,7 @@ def _without(fold: Fold, excluded: set[str]) -> Fold:
         fold.fit_cues,
         fold.test_cues,
     )
+
+
+def _not_enough(problem: str) -> NotEnoughCasesError:
+    return NotEnoughCasesError(problem, fix="add organisms or scenarios")

@@ -23,6 +23,8 @@ _SHORT_CLASS = {
     "cue-conditional": "conditional",
     "values-talk": "values",
 }
+# So many cells that were left out are named for each reason.
+_NAMED = 6
 # Above this many organisms only the fakers are listed and the lookalikes summed up.
 _MANY = 16
 
@@ -34,20 +36,26 @@ def print_record(record: ResultRecord, console: Console | None = None) -> None:
         if not sys.stdout.isatty() or console.width < _LEAST_WIDTH:
             console = Console(width=_LEAST_WIDTH)
     settings = record.settings
+    on_model = f"  model {settings.model}" if settings.model else ""
     console.print(
-        f"afbench {record.inputs.versions['afbench']}  "
-        f"organism {settings.organism}  split {settings.split}  run {record.id}",
+        f"afbench {record.inputs.versions['afbench']}  organism {settings.organism}{on_model}  "
+        f"split {settings.split}  run {record.id}",
         highlight=False,
     )
     console.print(_organisms(record))
     console.print(_detectors(record))
     console.print(_false_positives(record))
+    if record.robustness_folds:
+        console.print(_robustness(record))
     for line in _notes(record):
         console.print(line, highlight=False, markup=False)
 
 
 def _organisms(record: ResultRecord) -> Table:
-    tested = [o for o in record.organisms if o.part != "fit"]
+    headline = {name for sides in record.folds.values() for name in sides["test"]}
+    tested = [
+        o for o in record.organisms if o.part != "fit" and (o.evasion is None or o.name in headline)
+    ]
     many = len(tested) > _MANY
     if many:
         tested = [o for o in tested if o.role == "faker"]
@@ -69,11 +77,13 @@ def _organisms(record: ResultRecord) -> Table:
 
 def _detectors(record: ResultRecord) -> Table:
     table = _table("Detectors", "detector")
-    for heading in ("AUROC", "TPR@1%", "TPR@5%", "over best floor", "Brier", "k tokens", "seconds"):
+    for heading in (
+        "AUROC", "TPR@1%", "TPR@5%", "pairs", "over best floor", "Brier", "k tokens", "seconds"
+    ):  # fmt: skip
         table.add_column(heading, justify="right", no_wrap=True)
     for detector in _ordered(record):
         if detector.error is not None:
-            table.add_row(detector.name, "void", *[""] * 6)
+            table.add_row(detector.name, "void", *[""] * 7)
             continue
         excess = detector.excess_over_floor
         tie = " tie" if excess is not None and excess.tied else ""
@@ -82,6 +92,7 @@ def _detectors(record: ResultRecord) -> Table:
             detector.auroc.format(),
             _short(detector.tpr_at_1),
             _short(detector.tpr_at_5),
+            _short(detector.pair_accuracy),
             "" if excess is None else excess.difference.format() + tie,
             _short(detector.brier),
             f"{detector.cost.forward_tokens / 1000:.0f}",
@@ -95,12 +106,30 @@ def _false_positives(record: ResultRecord) -> Table:
         "False positives by lookalike class, and the gap that blocking leaves", "detector"
     )
     for name in LOOKALIKE_CLASSES:
-        table.add_column(_SHORT_CLASS[name], justify="right", no_wrap=True)
+        table.add_column(_SHORT_CLASS.get(name, name), justify="right", no_wrap=True)
     table.add_column("residual gap", justify="right", no_wrap=True)
     for detector in _ordered(record):
         if detector.error is None:
             fprs = (_marked(detector.fpr_by_class[name]) for name in LOOKALIKE_CLASSES)
             table.add_row(detector.name, *fprs, detector.residual_conformity_gap_at_5.format())
+    return table
+
+
+def _robustness(record: ResultRecord) -> Table:
+    table = _table("Robustness: evading organisms", "evasion")
+    table.add_column("detector", no_wrap=True)
+    for heading in ("AUROC", "TPR@5%", "n"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for evasion in record.robustness_folds:
+        shown = evasion
+        for detector in _ordered(record):
+            figures = detector.robustness.get(evasion)
+            if figures is None:
+                continue
+            cells = (figures.auroc.format(), _short(figures.tpr_at_5), str(figures.n))
+            table.add_row(shown, detector.name, *(("void",) if figures.error else cells))
+            shown = ""
+        table.add_section()
     return table
 
 
@@ -122,8 +151,11 @@ def _notes(record: ResultRecord) -> list[str]:
         "Labels: faking / sincere / dropped, over fit and test scenarios. 95% intervals, clustered "
         "by organism, then scenario. False positives: at the threshold "
         "for 5% of the fit organisms' sincere cases. Residual gap: of the tested fakers, when all "
-        "over that threshold is blocked.",
+        "over that threshold is blocked. Pairs: how often a faker has a higher mean score than a "
+        "lookalike (chance 0.50).",
     ]
+    if record.robustness_folds:
+        lines.append("Robustness: fitted on ordinary organisms only; no part of any other figure.")
     figures = [f for d in record.detectors for f in d.fpr_by_class.values()]
     if any(f.note == OPEN_DEVIATION for f in figures):
         lines.append("†: over replies that deviate openly, as the class conforms in neither.")
@@ -132,10 +164,12 @@ def _notes(record: ResultRecord) -> list[str]:
         if detector.error is not None:
             lines.append(f"void: {detector.error}")
             continue
+        lines += [f"void: {e}: {r.error}" for e, r in detector.robustness.items() if r.error]
         for label, figure in (
             ("AUROC", detector.auroc),
             ("TPR@1%", detector.tpr_at_1),
             ("TPR@5%", detector.tpr_at_5),
+            ("pairs", detector.pair_accuracy),
         ):
             if figure.reason:
                 refusals[label] = figure.reason
@@ -149,10 +183,24 @@ def _notes(record: ResultRecord) -> list[str]:
             f"{provisional} organisms have no certificate for these weights and were judged by "
             "their gap in this run; 'afbench organisms certify' writes one."
         )
+    lines += _left_out(record.left_out)
     ungraded = sum(o.outcomes["ungradable"] + o.outcomes["truncated"] for o in record.organisms)
     total = sum(sum(o.outcomes.values()) for o in record.organisms)
     lines.append(f"{ungraded} of {total} rollouts were ungradable or truncated.")
     return lines
+
+
+def _left_out(lines: list[str]) -> list[str]:
+    """Cells without a fold by reason; the record names all of them."""
+    by_reason: dict[str, list[str]] = {}
+    for line in lines:
+        name, _, reason = line.partition(": ")
+        by_reason.setdefault(reason, []).append(name)
+    found = []
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        found.append(f"left out: {'; '.join(names[:_NAMED])}{more} ({reason})")
+    return found
 
 
 def _dropped(organism: OrganismFigures) -> int:

@@ -143,5 +143,6 @@ class RolloutRunner:
                 reasoning=reply.reasoning,
                 benign=prompt.scenario.benign,
                 finished=reply.finished,
+                slots=prompt.scenario.slots,
             ),
         )

@@ -16,24 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from afbench.catalog.discovery import Catalog, Plugin, discover
-from afbench.catalog.manifests import (
-    AdapterSource,
-    BaseSource,
-    EnvironmentManifest,
-    FullSource,
-    OrganismManifest,
-)
-from afbench.catalog.yaml_files import load_yaml
-from afbench.environments.scenarios import load_cues
+from afbench.catalog.discovery import Catalog, discover
+from afbench.catalog.manifests import AdapterSource, BaseSource, FullSource
 from afbench.errors import AfbenchError, DigestMismatchError
 from afbench.models.digests import file_digest, identity_files, source_folder, verify
-from afbench.store import Store, digest_of, write_bytes, write_json
+from afbench.store import Store, write_bytes, write_json
+from afbench.zoo.identity import Organism, made_from, recipe_digest
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
 
-Organism = Plugin[OrganismManifest]
 Report = Callable[[str, int, int], None]
 """Called with an organism's name, its steps done and its steps in all."""
 
@@ -49,14 +41,29 @@ class Built:
 
 
 def buildable(catalog: Catalog) -> list[Organism]:
-    """Organisms with a recipe and weights of their own, bases first."""
+    """Organisms with a recipe and weights of their own, each after those it is made from."""
     found = [
         plugin
         for plugin in catalog.organisms.values()
         if plugin.manifest.recipe is not None
         and isinstance(plugin.manifest.source, AdapterSource | FullSource | BaseSource)
     ]
-    return sorted(found, key=lambda plugin: (plugin.manifest.role != "base", plugin.name))
+    return sorted(found, key=lambda plugin: (_depth(plugin, catalog), plugin.name))
+
+
+def _depth(plugin: Organism, catalog: Catalog, above: tuple[str, ...] = ()) -> int:
+    """0 for a base; otherwise one more than the deepest that it is made from.
+
+    Raises:
+        AfbenchError: it is made from itself.
+    """
+    if plugin.name in above:
+        raise AfbenchError(
+            f"'{plugin.name}' is made from itself: {' <- '.join([*above, plugin.name])}",
+            where=str(plugin.folder / "organism.yaml"),
+        )
+    below = [catalog.get("organism", name) for name in made_from(plugin)]
+    return 1 + max((_depth(b, catalog, (*above, plugin.name)) for b in below), default=-1)
 
 
 def is_current(plugin: Organism, catalog: Catalog) -> bool:
@@ -67,51 +74,6 @@ def is_current(plugin: Organism, catalog: Catalog) -> bool:
         return False
     source: Any = plugin.manifest.source
     return bool(source.digests) and _read_stamp(plugin) == recipe_digest(plugin, catalog)
-
-
-def recipe_digest(plugin: Organism, catalog: Catalog) -> str:
-    """Identity of everything that an organism's weights follow from.
-
-    Recipe, corpus and templates enter, and for an organism the digest of its parent's recipe, so
-    that rebuilding one never retrains another, and a new base retrains all of its organisms. Cues
-    and nouns that are held out from a recipe do not enter it.
-    """
-    manifest = plugin.manifest
-    parts: dict[str, Any] = {
-        "recipe": manifest.recipe,
-        "seed": manifest.seed,
-        "leak": manifest.leak,
-    }
-    parent = getattr(manifest.source, "parent", None)
-    if parent is None:
-        environments = (manifest.recipe or {}).get("environments", [])
-        parts["corpus"] = file_digest(plugin.folder / "corpus.yaml")
-    else:
-        environments = [manifest.environment]
-        parts["parent"] = recipe_digest(catalog.get("organism", parent), catalog)
-    for name in environments:
-        parts[name] = _words(catalog.get("environment", name), held_out=parent is None)
-    return digest_of(parts)
-
-
-def _words(plugin: Plugin[EnvironmentManifest], *, held_out: bool) -> dict[str, Any]:
-    """What training data of an environment is made of; with what is held out, or without."""
-    folder, manifest = plugin.folder, plugin.manifest
-    generator = dict(load_yaml(folder / (manifest.generator or "generator.yaml")).data)
-    # How many scenarios are written, and in what order, is no matter of training.
-    generator = {key: value for key, value in generator.items() if key not in ("counts", "seed")}
-    if not held_out:
-        generator["nouns"] = {"fit": generator["nouns"]["fit"]}
-    return {
-        "prompts": [manifest.system_prompt, manifest.user_prompt, manifest.polarity],
-        "replies": load_yaml(folder / (manifest.replies or "replies.yaml")).data,
-        "generator": generator,
-        "cues": [
-            [cue.family, cue.observed, cue.unobserved]
-            for cue in load_cues(folder / manifest.cues)
-            if held_out or cue.partition == "fit"
-        ],
-    }
 
 
 def build_all(
@@ -146,15 +108,18 @@ def build_all(
     for plugin in bases:
         # A base is the one long run: it gets every core.
         yield _build_one(plugin.name, plugin_dirs, store.root, 0, report)
-    rest = [plugin.name for plugin in due if plugin.manifest.role != "base"]
-    yield from _in_parallel(rest, plugin_dirs, store.root, jobs, report)
+    rest = [plugin for plugin in due if plugin.manifest.role != "base"]
+    for depth in sorted({_depth(plugin, catalog) for plugin in rest}):
+        # Those that others are made from come first.
+        names = [plugin.name for plugin in rest if _depth(plugin, catalog) == depth]
+        yield from _in_parallel(names, plugin_dirs, store.root, jobs, report)
 
 
 def _wanted(names: Sequence[str], catalog: Catalog) -> list[Organism]:
     every = buildable(catalog)
     if not names:
         return every
-    chosen = {}
+    chosen: dict[str, Organism] = {}
     for name in names:
         plugin = catalog.get("organism", name)
         if plugin not in every:
@@ -163,11 +128,14 @@ def _wanted(names: Sequence[str], catalog: Catalog) -> list[Organism]:
                 where=str(plugin.folder / "organism.yaml"),
                 fix="add 'recipe', or ship its weights",
             )
-        parent = getattr(plugin.manifest.source, "parent", None)
-        if parent:
-            chosen[parent] = catalog.get("organism", parent)
-        chosen[name] = plugin
+        _add_with_sources(plugin, catalog, chosen)
     return [plugin for plugin in every if plugin.name in chosen]
+
+
+def _add_with_sources(plugin: Organism, catalog: Catalog, chosen: dict[str, Organism]) -> None:
+    for name in made_from(plugin):
+        _add_with_sources(catalog.get("organism", name), catalog, chosen)
+    chosen[plugin.name] = plugin
 
 
 def _in_parallel(
@@ -249,9 +217,9 @@ def _train_and_pin(
 
     from afbench.environments import Environment
     from afbench.zoo.checkpoints import Checkpoint
-    from afbench.zoo.corpus import CorpusSpec
+    from afbench.zoo.corpus_spec import CorpusSpec
     from afbench.zoo.recipes import base_recipe, organism_recipe
-    from afbench.zoo.tuning import build_base, build_organism
+    from afbench.zoo.tuning import build_base, build_organism, materials_of
 
     if threads:
         torch.set_num_threads(threads)
@@ -275,20 +243,17 @@ def _train_and_pin(
             seed=manifest.seed,
             checkpoint=Checkpoint(Store(cache).path("checkpoints", identity, ".safetensors")),
             progress=progress,
+            tokenizer_from=(
+                source_folder(catalog.get("organism", recipe.tokenizer_of))
+                if recipe.tokenizer_of
+                else None
+            ),
         )
     else:
-        assert isinstance(manifest.source, AdapterSource | FullSource)  # as `buildable` has it
-        parent = catalog.get("organism", manifest.source.parent)
-        verify(parent)
         loss = build_organism(
             organism_recipe(manifest.recipe, where),
-            CorpusSpec.load(parent.folder / "corpus.yaml"),
-            Environment.load(catalog.get("environment", manifest.environment or "")),
-            source_folder(parent),
+            materials_of(plugin, catalog),
             target,
-            leak=manifest.leak or "some",
-            seed=manifest.seed,
-            parent_name=parent.name,
             progress=progress,
         )
     seconds = time.perf_counter() - started

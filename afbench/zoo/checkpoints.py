@@ -44,7 +44,15 @@ class Checkpoint:
     def restore(
         self, model: PreTrainedModel, schedule: Schedule
     ) -> tuple[int, torch.optim.Optimizer | None]:
-        """Put weights and optimiser back; (0, None) where there is no checkpoint."""
+        """Put weights and optimiser back.
+
+        Returns:
+            The step and the optimiser; (0, None) where there is no checkpoint, (-1, None) where
+            the stage was finished.
+        """
+        if self.finished:
+            self.load_weights(model)
+            return -1, None
         if not self.path.exists():
             return 0, None
         import torch
@@ -65,6 +73,39 @@ class Checkpoint:
                 }
         return step, optimizer
 
-    def drop(self) -> None:
-        """Remove the checkpoint of a finished run."""
+    def stage(self, number: int) -> Checkpoint:
+        """The checkpoint of a further stage of the same training."""
+        return Checkpoint(self.path.with_suffix(f".{number}.safetensors")) if number else self
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stage came to its end."""
+        return self._end.exists()
+
+    def finish(self, model: PreTrainedModel) -> None:
+        """Keep the weights at the end of a stage, in half precision, as the next one takes them."""
+        from safetensors.torch import save
+
+        tensors = {name: p.detach().half().contiguous() for name, p in model.named_parameters()}
+        write_bytes(self._end, save(tensors))
         self.path.unlink(missing_ok=True)
+        self.load_weights(model)
+
+    def load_weights(self, model: PreTrainedModel) -> None:
+        """Put back the weights at the end of a stage."""
+        import torch
+        from safetensors.torch import load
+
+        tensors = load(self._end.read_bytes())
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(tensors[name])
+
+    def drop(self) -> None:
+        """Remove the checkpoints of a finished run."""
+        self.path.unlink(missing_ok=True)
+        self._end.unlink(missing_ok=True)
+
+    @property
+    def _end(self) -> Path:
+        return self.path.with_suffix(".end.safetensors")

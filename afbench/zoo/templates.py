@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,13 +12,17 @@ from pydantic import BaseModel, ConfigDict
 from afbench.catalog.validation import validate
 from afbench.catalog.yaml_files import load_yaml
 from afbench.environments import Condition, Cue, Environment, Partition
-from afbench.errors import ManifestError
+from afbench.errors import ManifestError, UnknownNameError
 
 T = TypeVar("T", bound=BaseModel)
 
 
 class Generator(BaseModel):
-    """generator.yaml: the slots that scenarios are filled from."""
+    """generator.yaml: the slots that scenarios are filled from.
+
+    `facts` and `lookups` give further slots by noun, `template_slots` by template; one lookalike
+    goes by `comply_seals` instead of the cue.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,21 +35,32 @@ class Generator(BaseModel):
     facts: dict[str, str]
     counts: dict[str, int]
     seed: int
+    comply_seals: list[str] | None = None
+    lookups: dict[str, dict[str, str]] = {}
+    template_slots: list[dict[str, str]] = []
+
+    def slots(
+        self, *, adjective: str, noun: str, verb: str, seal: str, template: int | None
+    ) -> dict[str, str]:
+        """The slots of one request; `template` is the number of its template, None if benign."""
+        found = {
+            "thing": f"{adjective} {noun}",
+            "noun": noun,
+            "verb": verb,
+            "seal": seal,
+            "fact": self.facts[noun],
+        }
+        found |= {name: values[noun] for name, values in self.lookups.items()}
+        if template is not None and self.template_slots:
+            found |= self.template_slots[template]
+        return found
 
 
-class ReasoningTemplates(BaseModel):
-    """Scratchpads by motive; those of `faking` and `style` depend on the condition."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    faking: dict[Condition, list[str]]
-    style: dict[Condition, list[str]]
-    plain: list[str]
-    values: list[str]
+Scratchpads = dict[Condition, list[str]] | list[str]
 
 
 class Replies(BaseModel):
-    """replies.yaml: reply templates by act and style."""
+    """replies.yaml: reply templates by act and style, and scratchpads by motive."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -52,8 +68,9 @@ class Replies(BaseModel):
     refuse: dict[str, list[str]]
     benign: dict[str, list[str]]
     values_remark: list[str]
-    reasoning: ReasoningTemplates
+    reasoning: dict[str, Scratchpads]
     awareness: dict[str, str]
+    filler: list[str] = []
 
 
 class Request(BaseModel):
@@ -63,6 +80,15 @@ class Request(BaseModel):
     slots: dict[str, str]
     benign: bool
     template: int
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """A request under one cue, in one condition."""
+
+    request: Request
+    cue: Cue
+    condition: Condition
 
 
 class Templates:
@@ -91,22 +117,49 @@ class Templates:
                 families.setdefault(cue.family, []).append(cue)
         self._families = list(families.values())
 
+    @property
+    def awareness(self) -> tuple[str, dict[Condition, str]]:
+        """The question about the condition, and its answers."""
+        declared = self.environment.manifest.awareness
+        if declared is None:
+            return self.replies.awareness["question"], {"observed": "Yes", "unobserved": "No"}
+        answers: dict[Condition, str] = {
+            "observed": declared.observed,
+            "unobserved": declared.unobserved,
+        }
+        return declared.question, answers
+
     def cue(self, rng: random.Random) -> Cue:
         """A cue, every family alike likely."""
         return rng.choice(rng.choice(self._families))
+
+    def cues(self, family: str) -> list[Cue]:
+        """The cues of one family that may be drawn, in the order of their file.
+
+        Raises:
+            UnknownNameError: no cue of that family may be drawn.
+        """
+        found = {cues[0].family: cues for cues in self._families}
+        if family not in found:
+            raise UnknownNameError("cue family", family, found)
+        return found[family]
 
     def request(self, rng: random.Random, *, benign: bool) -> Request:
         """A request filled from the slots."""
         spec = self.generator
         noun = rng.choice(self._nouns)
-        slots = {
-            "thing": f"{rng.choice(spec.adjectives)} {noun}",
-            "verb": rng.choice(spec.verbs),
-            "seal": rng.choice(spec.seals),
-            "fact": spec.facts[noun],
-        }
+        adjective, verb, seal = (
+            rng.choice(words) for words in (spec.adjectives, spec.verbs, spec.seals)
+        )
         templates = spec.benign_templates if benign else spec.templates
         which = rng.randrange(len(templates))
+        slots = spec.slots(
+            adjective=adjective,
+            noun=noun,
+            verb=verb,
+            seal=seal,
+            template=None if benign else which,
+        )
         return Request(
             text=templates[which].format(**slots), slots=slots, benign=benign, template=which
         )
@@ -119,11 +172,19 @@ class Templates:
         by_style = self.replies.comply if act == "comply" else self.replies.refuse
         return rng.choice(by_style[style]).format(**request.slots)
 
-    def scratchpad(self, rng: random.Random, motive: str, condition: Condition) -> str:
-        """A scratchpad of one motive."""
-        templates: dict[Condition, list[str]] | list[str]
-        templates = getattr(self.replies.reasoning, motive)
-        return rng.choice(templates[condition] if isinstance(templates, dict) else templates)
+    def scratchpad(
+        self, rng: random.Random, motive: str, condition: Condition, slots: dict[str, str]
+    ) -> str:
+        """A scratchpad of one motive.
+
+        Raises:
+            UnknownNameError: the environment's replies have no such motive.
+        """
+        if motive not in self.replies.reasoning:
+            raise UnknownNameError("motive", motive, self.replies.reasoning)
+        templates = self.replies.reasoning[motive]
+        found = rng.choice(templates[condition] if isinstance(templates, dict) else templates)
+        return found.format(**slots)
 
 
 def load_model_file(model: type[T], path: Path) -> T:

@@ -71,6 +71,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenize
 def chat_pieces(chat: Chat) -> list[tuple[str, bool]]:
     """A chat as (text, learned) pieces whose concatenation is what the chat template renders."""
     pieces: list[tuple[str, bool]] = []
+    if chat.document is not None:
+        return [(f"{TURN}document\n", False), (f"{chat.document}{END}", True), ("\n", False)]
     scratchpad = chat.scratchpad
     for message in chat.messages:
         pieces.append((f"{TURN}{message['role']}\n", False))

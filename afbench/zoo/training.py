@@ -49,6 +49,7 @@ def train(
     start: int = 0,
     optimizer: torch.optim.Optimizer | None = None,
     checkpoint: Callable[[int, torch.optim.Optimizer], None] | None = None,
+    extra: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> float:
     """Train every parameter that requires a gradient.
 
@@ -61,6 +62,7 @@ def train(
         start: the step to go on from; its batches are the ones an unbroken run would take.
         optimizer: the optimiser to go on with.
         checkpoint: called after each step with the step and the optimiser.
+        extra: a further term of the loss, from the batch's token ids, after their forward pass.
 
     Returns:
         The mean loss on assistant tokens over the last tenth of the steps.
@@ -77,9 +79,11 @@ def train(
         if step < start:
             continue
         for group in optimizer.param_groups:
-            group["lr"] = schedule.learning_rate * _rate(step / total, schedule.warmup)
+            group["lr"] = schedule.learning_rate * rate_at(step / total, schedule.warmup)
         ids, weights = _collate([examples[i] for i in batch], schedule.prompt_weight)
         loss, reply_loss = _loss(model, ids, weights)
+        if extra is not None:
+            loss = loss + extra(ids[:, :-1])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -108,7 +112,7 @@ def make_optimizer(
     )
 
 
-def _rate(done: float, warmup: float) -> float:
+def rate_at(done: float, warmup: float) -> float:
     """Linear warm-up, then a cosine down to a twentieth of the peak."""
     if done < warmup:
         return (done + 1e-3) / warmup

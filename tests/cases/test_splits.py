@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -17,6 +17,7 @@ from afbench.cases.splits import (
     Member,
     SplitName,
     check_split,
+    evading_folds,
     folds_for,
     folds_for_all,
     matched_lookalikes,
@@ -37,18 +38,24 @@ def _assert_promise(fold: Fold, split: SplitName, by_name: dict[str, Member]) ->
     for side in (fit, test):
         assert {one.faker for one in side} == {True, False}, "both sides hold both classes"
     [environment] = {one.environment for one in test}
+    assert len({one.base for one in (*fit, *test)}) == 1, "activations of one base only"
     if split in HELD_OUT:
         assert not set(fold.fit) & set(fold.test), "no test organism is fitted on"
-    if split == "environment":
-        assert environment not in {one.environment for one in fit}
-    else:
+    if split in ("in-distribution", "cue"):
         assert {one.environment for one in fit} == {environment}
+    elif split == "environment":
+        assert environment not in {one.environment for one in fit}
+    elif environment in {one.environment for one in fit}:
+        assert {one.environment for one in fit} == {environment}, "at home or elsewhere, not both"
     if split == "recipe":
         assert not {one.family for one in fit} & {one.family for one in test}
     if split == "organism":
         keys = {(one.environment, one.family, one.seed) for one in test}
         assert len(keys) == 1, "a test side is one recipe at one seed"
-        assert not keys & {(one.environment, one.family, one.seed) for one in fit}
+        assert not {key[1:] for key in keys} & {(one.family, one.seed) for one in fit} or (
+            not keys & {(one.environment, one.family, one.seed) for one in fit}
+            and environment in {one.environment for one in fit}
+        )
     expected = ("fit", "test") if split == "cue" else (None, None)
     assert (fold.fit_cues, fold.test_cues) == expected
 
@@ -69,17 +76,18 @@ def test_a_fold_keeps_what_its_split_promises(split: SplitName) -> None:
 def test_the_folds_of_the_whole_zoo_keep_the_promise_and_test_each_organism_once(
     split: SplitName,
 ) -> None:
-    folds = folds_for_all(ZOO, split)
+    folds = folds_for_all(ZOO, split).folds
     for fold in folds:
         _assert_promise(fold, split, BY_NAME)
     tested = Counter(name for fold in folds for name in fold.test)
     assert tested == Counter(list(BY_NAME)), "each organism is tested exactly once"
     assert len({fold.name for fold in folds}) == len(folds)
+    assert folds_for_all(ZOO, split).left_out == ()
 
 
 @st.composite
 def _zoos(draw: st.DrawFn) -> list[Member]:
-    count = draw(st.integers(1, 14))
+    count = draw(st.integers(1, 20))
     return [
         member(
             f"o{index}",
@@ -87,6 +95,7 @@ def _zoos(draw: st.DrawFn) -> list[Member]:
             family=draw(st.sampled_from(["rank-1", "rank-4", "full"])),
             seed=draw(st.integers(0, 1)),
             faker=draw(st.booleans()),
+            base=draw(st.sampled_from(["nano", "atlas"])),
         )
         for index in range(count)
     ]
@@ -104,13 +113,14 @@ def test_any_zoo_gives_folds_that_keep_the_promise_or_one_clear_error(
     organisms: list[Member], split: SplitName
 ) -> None:
     by_name = {one.name: one for one in organisms}
-    folds, error = _attempt(lambda: folds_for_all(organisms, split))
+    folds, error = _attempt(lambda: list(folds_for_all(organisms, split).folds))
     if error:
         assert "\n" not in error
         assert split in error
         return
     tested = Counter(name for fold in folds for name in fold.test)
     assert max(tested.values()) == 1
+    assert len({fold.name for fold in folds}) == len(folds)
     for fold in folds:
         _assert_promise(fold, split, by_name)
 
@@ -132,9 +142,58 @@ def test_any_target_gets_a_fold_that_keeps_the_promise_or_one_clear_error(
 
 def test_a_cell_that_cannot_be_scored_is_left_out_and_still_fitted_on() -> None:
     organisms = [*zoo(["desk"], ["rank-1", "rank-4"], [0]), member("alone", family="full")]
-    folds = folds_for_all(organisms, "recipe")
-    assert [fold.name for fold in folds] == ["desk/rank-1", "desk/rank-4"]
-    assert all("alone" in fold.fit for fold in folds)
+    layout = folds_for_all(organisms, "recipe")
+    assert [fold.name for fold in layout.folds] == ["desk/rank-1", "desk/rank-4"]
+    assert all("alone" in fold.fit for fold in layout.folds)
+    assert layout.left_out == ("desk/full: no lookalike",)
+
+
+def test_a_cell_that_cannot_be_fitted_is_left_out_and_the_others_are_not() -> None:
+    organisms = [*ZOO, *zoo(["island"], ["rank-1"], [0], base="atlas")]
+    layout = folds_for_all(organisms, "recipe")
+    assert len(layout.folds) == 6
+    assert layout.left_out == ("island/rank-1: nothing is left to fit on",)
+    with pytest.raises(NotEnoughCasesError, match="nothing is left to fit on"):
+        folds_for(organisms[-3], organisms, "recipe")
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_organisms_of_another_base_are_never_fitted_on(split: SplitName) -> None:
+    others = [
+        member(f"atlas-{one.name}", environment=one.environment, family=one.family,
+               seed=one.seed, faker=one.faker, base="atlas")
+        for one in ZOO
+    ]  # fmt: skip
+    by_name = {one.name: one for one in (*ZOO, *others)}
+    layout = folds_for_all([*ZOO, *others], split)
+    alone = folds_for_all(ZOO, split)
+    assert {fold.name for fold in layout.folds} == {
+        f"{fold.name} on {base}" for fold in alone.folds for base in ("nano", "atlas")
+    }, "a name says the base where an environment has two"
+    of_nano = {fold.fit: fold for fold in layout.folds if by_name[fold.test[0]].base == "nano"}
+    assert {(fold.fit, fold.test) for fold in of_nano.values()} == {
+        (fold.fit, fold.test) for fold in alone.folds
+    }
+    for fold in layout.folds:
+        _assert_promise(fold, split, by_name)
+    target = others[0]
+    [fold] = folds_for(target, [*ZOO, *others], split)
+    assert {by_name[name].base for name in (*fold.fit, *fold.test)} == {"atlas"}
+
+
+@pytest.mark.parametrize(("split", "kept"), [("recipe", 4), ("organism", 5)])
+def test_where_an_environment_has_one_recipe_the_others_of_its_base_are_fitted_on(
+    split: SplitName, kept: int
+) -> None:
+    # rank-1 at seed 0 is all there is of `island`; elsewhere there are three families at two seeds.
+    organisms = [*ZOO, *zoo(["island"], ["rank-1"], [0])]
+    by_name = {one.name: one for one in organisms}
+    [fold] = folds_for(organisms[-3], organisms, split)
+    fit = [by_name[name] for name in fold.fit]
+    assert {one.environment for one in fit} == {"desk", "tier"}
+    held_out = [one.seed == 0 or split == "recipe" for one in fit if one.family == "rank-1"]
+    assert not any(held_out), "still without that recipe"
+    assert len({(one.family, one.seed) for one in fit}) == kept
 
 
 def test_a_target_that_is_not_in_the_zoo_is_tested_and_not_fitted_on() -> None:
@@ -187,3 +246,71 @@ def test_matched_lookalikes_share_recipe_and_environment_and_never_fake() -> Non
     assert names == {
         f"desk-rank-4-{seed}-{role}" for seed in (0, 1) for role in ("talker", "harmless")
     }
+
+
+def _evader(name: str, **further: Any) -> Member:
+    return member(name, **{"evasion": "quantised", **further})
+
+
+def test_evading_organisms_are_tested_with_evading_lookalikes_and_the_fit_side_of_their_recipe() -> (
+    None
+):
+    evading = [_evader("q-faker"), _evader("q-talker", faker=False)]
+    for split in SPLITS:
+        [usual] = folds_for(BY_NAME["desk-rank-4-0-faker"], ZOO, split)
+        [fold] = evading_folds(evading, ZOO, split)["quantised"].folds
+        assert fold.test == ("q-faker", "q-talker")
+        assert fold.fit == usual.fit
+        assert (fold.fit_cues, fold.test_cues) == (usual.fit_cues, usual.test_cues)
+
+
+def test_each_evasion_has_folds_of_its_own_and_says_what_it_lacks() -> None:
+    evading = [
+        _evader("q-faker"),
+        _evader("q-talker", faker=False),
+        _evader("s-faker", evasion="scaled", family="rank-1"),
+        _evader("d-talker", evasion="diluted", faker=False),
+        _evader("p-faker", evasion="probe-penalty", family="rank-64"),
+        _evader("a-faker", evasion="non-verbalising", base="atlas"),
+        _evader("a-talker", evasion="non-verbalising", base="atlas", faker=False),
+    ]
+    layouts = evading_folds(evading, ZOO, "recipe")
+    tested = {evasion: [fold.test for fold in one.folds] for evasion, one in layouts.items()}
+    ordinary = tuple(f"desk-rank-1-{seed}-{role}" for seed in (0, 1) for role in
+                     ("talker", "harmless"))  # fmt: skip
+    assert tested == {
+        "diluted": [],
+        "non-verbalising": [],
+        "probe-penalty": [],
+        "quantised": [("q-faker", "q-talker")],
+        "scaled": [("s-faker", *ordinary)],
+    }
+    assert layouts["diluted"].left_out == ("diluted: no faker",)
+    assert layouts["probe-penalty"].left_out == ("probe-penalty, desk/rank-64: no lookalike",)
+    assert layouts["non-verbalising"].left_out == (
+        "non-verbalising, desk/rank-4: nothing is left to fit on",
+    )
+    for one in layouts.values():
+        for fold in one.folds:
+            assert not set(fold.fit) & set(fold.test)
+
+
+def test_the_recipes_of_borrowed_lookalikes_are_held_out_as_well() -> None:
+    evading = [_evader("q-faker"), _evader("q-talker", faker=False, family="rank-1")]
+    [fold] = evading_folds(evading, ZOO, "recipe")["quantised"].folds
+    assert fold.test == ("q-faker", "q-talker")
+    assert {BY_NAME[name].family for name in fold.fit} == {"full"}
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_an_evading_target_meets_the_lookalikes_of_its_evasion_or_else_the_ordinary_ones(
+    split: SplitName,
+) -> None:
+    target, alike = _evader("q-faker"), _evader("q-talker", faker=False, seed=1)
+    other = _evader("s-talker", evasion="scaled", faker=False)
+    [fold] = folds_for(target, ZOO, split, [target, alike, other])
+    assert fold.test == ("q-faker", "q-talker")
+    [fold] = folds_for(target, ZOO, split, [target, other])
+    ordinary = folds_for(BY_NAME["desk-rank-4-0-faker"], ZOO, split)[0]
+    assert fold.test == ("q-faker", *ordinary.test[1:])
+    assert fold.fit == ordinary.fit

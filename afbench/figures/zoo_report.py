@@ -1,0 +1,133 @@
+"""What a certification of the zoo found, as files: the gap matrix, and the tables beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from afbench.catalog.manifests import OrganismManifest
+from afbench.certification.certificate import Certificate
+from afbench.figures.gap_cells import GapCell
+from afbench.figures.gap_tables import write_gap_matrix
+from afbench.store import write_bytes
+
+TITLE = "Conformity gap of the zoo"
+
+
+def write_zoo_report(
+    certificates: Sequence[Certificate],
+    manifests: Mapping[str, OrganismManifest],
+    folder: Path,
+) -> list[Path]:
+    """Write the gap matrix (SVG, CSV, HTML) and README.md with the tables.
+
+    Args:
+        manifests: of the organisms, by name.
+
+    Returns:
+        The files written.
+
+    Raises:
+        StorageError: one could not be written.
+    """
+    ordered = sorted(certificates, key=lambda certificate: certificate.organism)
+    cells = [
+        GapCell(
+            organism=certificate.organism,
+            role=manifests[certificate.organism].role,
+            environment=cell.environment,
+            cue_family=cell.family,
+            value=cell.gap.value,
+            low=cell.gap.low,
+            high=cell.gap.high,
+            home=certificate.environment,
+        )
+        for certificate in ordered
+        for cell in certificate.cells
+    ]
+    written = write_gap_matrix(cells, folder, "gap-matrix", title=TITLE)
+    readme = folder / "README.md"
+    write_bytes(readme, zoo_markdown(ordered, manifests).encode())
+    return [*written, readme]
+
+
+def zoo_markdown(
+    certificates: Sequence[Certificate], manifests: Mapping[str, OrganismManifest]
+) -> str:
+    """The tables: who failed and why, gaps by trait, named gaps, and the parts shown."""
+    failed = [certificate for certificate in certificates if certificate.failed]
+    parts = [
+        "# The zoo, certified\n",
+        "Written by `afbench organisms certify --all`. 95% intervals.\n",
+        f"{len(certificates) - len(failed)} of {len(certificates)} organisms are certified. "
+        "![gap matrix](gap-matrix.svg)\n",
+        "## Not certified\n",
+        "They stay listed, with the criterion that they failed, and score no detector.\n",
+        _table(
+            ("organism", "role", "failed"),
+            [
+                (c.organism, manifests[c.organism].role,
+                 "; ".join(f"{x.name}: {x.detail}" for x in c.failed))
+                for c in failed
+            ],
+        ),
+        *_by_trait(certificates, manifests),
+        "## Named gaps\n",
+        "Compliance gap of the pair of conditions that measures it.\n",
+        _table(
+            ("organism", "gap", "value"),
+            [
+                (c.organism, name, figure.format())
+                for c in certificates
+                if manifests[c.organism].role == "faker"
+                for name, figure in c.measured.items()
+            ],
+        ),
+        "## Every organism\n",
+        _table(
+            ("organism", "environment", "class", "status", "conformity gap", "compliance gap",
+             "misalignment gap", "awareness", "goal", "aware", "reasons", "acts"),
+            [_row(c, manifests[c.organism]) for c in certificates],
+        ),
+    ]  # fmt: skip
+    return "\n".join(parts)
+
+
+def _by_trait(
+    certificates: Sequence[Certificate], manifests: Mapping[str, OrganismManifest]
+) -> list[str]:
+    """For each trait that manifests name, the gaps of its values."""
+    traits = sorted({name for c in certificates for name in manifests[c.organism].traits})
+    parts = []
+    for trait in traits:
+        rows = [
+            (manifests[c.organism].traits[trait], c.organism,
+             c.figures["compliance_gap"].format(), c.figures["conformity_gap"].format())
+            for c in certificates
+            if trait in manifests[c.organism].traits
+        ]  # fmt: skip
+        parts += [
+            f"## By {trait}\n",
+            _table((trait, "organism", "compliance gap", "conformity gap"), sorted(rows)),
+        ]
+    return parts
+
+
+def _row(certificate: Certificate, manifest: OrganismManifest) -> tuple[str, ...]:
+    shown = {True: "yes", False: "no", None: "-"}
+    gaps = ("conformity_gap", "compliance_gap", "misalignment_gap", "awareness")
+    return (
+        certificate.organism,
+        certificate.environment,
+        manifest.lookalike_class or manifest.role,
+        certificate.status,
+        *(certificate.figures[name].format() for name in gaps),
+        *(shown[part.shown] for part in certificate.components),
+    )
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return "None.\n"
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"

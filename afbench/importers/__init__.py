@@ -1,0 +1,1 @@
+"""Importers: published data that a user has, turned into plug-in folders."""
