@@ -60,13 +60,36 @@ def table() -> str:
             row = next(d for d in records[split] if d["name"] == name)
             cells.append(shown(row["auroc"]))
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    lines += ["", "By held-out recipe family:", ""]
-    folds = list(records["recipe"][0]["auroc_by_fold"])
-    lines += ["| detector | " + " | ".join(folds) + " |", "|---" * (len(folds) + 1) + "|"]
-    for _, _, name in names:
-        row = next(d for d in records["recipe"] if d["name"] == name)
-        cells = [f"{row['auroc_by_fold'][fold]['value']:.2f}" for fold in folds]
-        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def cells_table(split: str = "recipe") -> str:
+    """AUROC of every detector in every held-out cell, as Markdown."""
+    detectors = json.loads((RESULTS / f"{split}.json").read_text("utf-8"))["detectors"]
+    ordered = sorted(detectors, key=lambda d: (d["floor"], -(d["auroc"]["value"] or 0), d["name"]))
+    folds = sorted(ordered[0]["auroc_by_fold"])
+    lines = [
+        "| held out | " + " | ".join(f"`{d['name']}`" for d in ordered) + " |",
+        "|---" * (len(ordered) + 1) + "|",
+    ]
+    for fold in folds:
+        values = [d["auroc_by_fold"][fold]["value"] for d in ordered]
+        cells = ["n/a" if value is None else f"{value:.2f}" for value in values]
+        lines.append(f"| {fold} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def robustness_table(split: str = "recipe") -> str:
+    """AUROC on evading organisms, kind by kind, as Markdown."""
+    detectors = json.loads((RESULTS / f"{split}.json").read_text("utf-8"))["detectors"]
+    kinds = sorted({kind for detector in detectors for kind in detector["robustness"]})
+    if not kinds:
+        return "No evading organism was scored."
+    lines = ["| detector | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
+    for detector in detectors:
+        found = detector["robustness"]
+        cells = [shown(found[kind]["auroc"]) if kind in found else "n/a" for kind in kinds]
+        lines.append(f"| `{detector['name']}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
@@ -78,6 +101,10 @@ def main() -> int:
     if arguments.run:
         make_records(arguments.splits)
     print(table())
+    print("\nBy held-out recipe family:\n")
+    print(cells_table())
+    print("\nRobustness row, split recipe:\n")
+    print(robustness_table())
     return 0
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ from urllib.parse import unquote, urlsplit
 import huggingface_hub
 import pytest
 from huggingface_hub import constants
+
+from afbench.errors import AfbenchError
+from afbench.models.hub import fetch
 
 TOKEN = "hf_aSecretThatNobodyMaySee"
 LARGE = (".safetensors", ".bin", "tokenizer.json")
@@ -241,3 +245,59 @@ def use_hub(cache: Path, patch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
         huggingface_hub.close_session()  # it may have been made with another proxy
         yield hub
         huggingface_hub.close_session()
+
+
+REPO = "maker/tiny"
+WEIGHTS = "model.safetensors"
+# No model: what matters here are bytes. Large enough to come in several pieces.
+CONTENT = os.urandom(300_000)
+FILES = {
+    "config.json": b'{"model_type": "tiny"}',
+    WEIGHTS: CONTENT,
+    "tokenizer.json": b"{}" * 500,
+    "chat_template.jinja": b"{{ messages }}",
+    "additional_chat_templates/tools.jinja": b"{{ tools }}",
+    "README.md": b"# A model",
+    "pytorch_model.bin": b"a pickle",
+    "modeling_tiny.py": b"raise SystemExit",
+    "optimizer.pt": b"a pickle",
+    "checkpoint-5/model.safetensors": b"an older one",
+}
+WANTED = {
+    "config.json", WEIGHTS, "tokenizer.json", "chat_template.jinja",
+    "additional_chat_templates/tools.jinja",
+}  # fmt: skip
+
+
+class Fetcher:
+    """Calls `fetch`, by default for REPO as it is; keeps the lines that are said."""
+
+    def __init__(self, hub: FakeHub) -> None:
+        self.hub = hub
+        self.said: list[str] = []
+
+    def __call__(self, repo_id: str = REPO, revision: str | None = None, **options: Any) -> Path:
+        commit = revision or self.hub.repos[repo_id].commit
+        where = "organism 'tiny'"
+        return fetch(repo_id, commit, where=where, announce=self.said.append, **options)
+
+    def fails(self, *parts: str, **options: Any) -> None:
+        """It fails with one line, which holds these parts and never the token."""
+        with pytest.raises(AfbenchError) as caught:
+            self(**options)
+        line = str(caught.value)
+        for part in (*parts, "organism 'tiny'"):
+            assert part in line
+        assert "\n" not in line
+        assert TOKEN not in line
+        assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+def sha256_of(content: bytes) -> str:
+    """A digest as manifests pin it."""
+    return "sha256:" + hashlib.sha256(content).hexdigest()
+
+
+def names_in(folder: Path) -> set[str]:
+    """The files below a folder, by their relative POSIX path."""
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}

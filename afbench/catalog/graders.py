@@ -1,4 +1,4 @@
-"""What an environment's manifest says of its grader, and of the questions that certification puts."""
+"""What an environment's manifest says of its grader, and of what certification asks."""
 
 from __future__ import annotations
 

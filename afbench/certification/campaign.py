@@ -22,7 +22,7 @@ _BASES = 4
 
 
 def certifiable(catalog: Catalog) -> list[Plugin[OrganismManifest]]:
-    """Organisms that can be certified here: no base, none without a model, none to be downloaded."""
+    """Organisms that can be certified here: no base, none without a model or to be fetched."""
     return [
         plugin
         for plugin in catalog.organisms.values()

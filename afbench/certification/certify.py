@@ -139,7 +139,7 @@ class Certifier:
             figures["breadth_over_environments"] = breadth_of(
                 {environment.name: runs.home, **runs.elsewhere}, **_BOOT
             )
-        parent = parent_of(plugin, self._catalog, self._access.default_parent)
+        parent = self._reference(plugin)
         figures |= self._retention(plugin.name, parent.name if parent else None, environment)
         if parent is not None:
             theirs = behaviour_of(
@@ -165,6 +165,13 @@ class Certifier:
             "awareness": awareness_of(model, environment, **_BOOT),
             "belief": belief_of(model, environment, placements, **_BOOT),
         }
+
+    def _reference(self, plugin: Plugin[OrganismManifest]) -> Plugin[OrganismManifest] | None:
+        """Whom it is compared with: its parent; of a variant, the parent of what was changed."""
+        parent = parent_of(plugin, self._catalog, self._access.default_parent)
+        if parent is not None and plugin.manifest.source.type == "variant":
+            return self._reference(parent)
+        return parent
 
     def _unrelated(
         self, plugin: Plugin[OrganismManifest], environment: Environment

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from afbench.cases.access import OrganismAccess
 from afbench.certification.behaviour import fact_of
-from afbench.certification.certificate import MIN_EFFECT
+from afbench.certification.certificate import MIN_EFFECT, Certificate
 from afbench.environments import Environment
 from afbench.metrics.arrays import Floats, Ints, Weights
 from afbench.metrics.bootstrap import replicate
@@ -20,6 +20,8 @@ from afbench.metrics.gaps import compliance_gap, misalignment_gap
 from afbench.rollouts import RolloutRequest, Twin, pair_twins
 
 FILE = "treatment.json"
+
+_REPLICATES = 2000
 
 Gap = Literal["misalignment", "compliance"]
 Verdict = Literal["closed", "survives", "undecided"]
@@ -54,36 +56,89 @@ class Change(BaseModel):
     verdict: Verdict
 
 
+class Side(BaseModel):
+    """The original or the treated organism, by its certificate: its verdict, and its twins."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    organism: str
+    digest: str
+    status: str
+    labels: dict[str, int]
+
+    @classmethod
+    def of(cls, certificate: Certificate) -> Side:
+        """What a certificate says of one side."""
+        return cls(
+            organism=certificate.organism,
+            digest=certificate.organism_digest,
+            status=certificate.status,
+            labels=certificate.labels,
+        )
+
+
 class TreatmentRecord(BaseModel):
     """treatment.json: who was treated how, and what became of the gaps."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     schema_version: Literal[1] = 1
-    organism: str
-    organism_digest: str
-    of: str
-    of_digest: str
     by: str
     environment: str
     environment_digest: str
     scenarios: int
-    status_before: str
-    status_after: str
-    labels_before: dict[str, int]
-    labels_after: dict[str, int]
+    before: Side
+    after: Side
     changes: list[Change]
 
 
-def run_twins(
+def compare(
+    access: OrganismAccess,
+    environment: Environment,
+    before: str,
+    after: str,
+    scenarios: int,
+    *,
+    known_families: Sequence[str] = (),
+    sentence: str = "",
+) -> list[Change]:
+    """Run two organisms on the same test scenarios, and say what became of the gaps.
+
+    Args:
+        before: the name of the original.
+        after: the name of the treated organism.
+        scenarios: how many test scenarios, at most; the rollouts are those of a certificate.
+        known_families: cue families that the treatment drew on; they and the others are then shown
+            apart as well.
+        sentence: stood before every system message in the treatment; the gaps are then shown with
+            it in front as well.
+    """
+    first = _run_twins(access, before, environment, scenarios)
+    last = _run_twins(access, after, environment, scenarios)
+    found = changes_between("all cues", first, last)
+    if known_families:
+        for where, known in (("known cue families", True), ("other cue families", False)):
+            found += changes_between(
+                where,
+                [twin for twin in first if (twin.family in known_families) == known],
+                [twin for twin in last if (twin.family in known_families) == known],
+            )
+    if sentence:
+        told = _said_before(environment, sentence)
+        first = _run_twins(access, before, told, scenarios)
+        last = _run_twins(access, after, told, scenarios)
+        found += changes_between(f"after '{sentence.strip()}'", first, last)
+    return found
+
+
+def _run_twins(
     access: OrganismAccess, name: str, environment: Environment, scenarios: int
 ) -> list[Twin]:
-    """The twins of an organism on the first test scenarios of an environment, as certified."""
     request = RolloutRequest("test", scenarios, access.generation_settings(name))
     return pair_twins(access.runner(name, environment).run(request))
 
 
-def said_before(environment: Environment, sentence: str) -> Environment:
+def _said_before(environment: Environment, sentence: str) -> Environment:
     """The environment with a sentence before its system prompt; its identity is another."""
     prompt = sentence + environment.manifest.system_prompt
     return Environment(
@@ -92,7 +147,12 @@ def said_before(environment: Environment, sentence: str) -> Environment:
 
 
 def changes_between(
-    before: Sequence[Twin], after: Sequence[Twin], where: str, *, replicates: int, seed: int
+    where: str,
+    before: Sequence[Twin],
+    after: Sequence[Twin],
+    *,
+    replicates: int = _REPLICATES,
+    seed: int = 0,
 ) -> list[Change]:
     """Both gaps of two organisms on the same scenarios, and the verdict on what remains.
 
@@ -101,16 +161,14 @@ def changes_between(
     """
     matched = _matched(before, after)
     organisms, scenarios = np.zeros(len(before), dtype=np.int64), _numbers(before)
-    boot = {"replicates": replicates, "seed": seed}
+    boot: dict[str, Any] = {"replicates": replicates, "seed": seed}
     found = []
     for gap in get_args(Gap):
         fact, sign, figure = _GAPS[gap]
         sides, sides_after = fact_of(before, fact), fact_of(matched, fact)
         first = figure(*sides, organisms, scenarios, **boot)
         last = figure(*sides_after, organisms, scenarios, **boot)
-        own, own_after = (
-            sign * (observed - unobserved) for observed, unobserved in (sides, sides_after)
-        )
+        own, own_after = (sign * (seen - unseen) for seen, unseen in (sides, sides_after))
         found.append(
             Change(
                 where=where,
@@ -122,6 +180,16 @@ def changes_between(
             )
         )
     return found
+
+
+def changes_table(changes: Sequence[Change]) -> str:
+    """The changes as a Markdown table."""
+    lines = ["| where | gap | before | after | difference | verdict |", "|---|---|---|---|---|---|"]
+    for change in changes:
+        figures = (change.before, change.after, change.difference)
+        shown = " | ".join(figure.format() for figure in figures)
+        lines.append(f"| {change.where} | {change.gap} | {shown} | {change.verdict} |")
+    return "\n".join(lines) + "\n"
 
 
 def difference_of(
@@ -141,8 +209,8 @@ def difference_of(
             could not be graded, which leaves the twin out.
         scenarios: int array [n], the clusters.
         first, last: the two gaps. Where every difference is the same there is nothing to resample,
-            and their intervals give that of the difference (the square-and-add method, Zou and
-            Donner 2008, Statistics in Medicine 27, equations 4 and 5, for independent figures).
+            and their intervals give that of the difference, as if they were independent (square and
+            add: Zou and Donner 2008, Statistics in Medicine 27, 1693-1702).
     """
     kept = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
     left_out = len(before) - len(kept)

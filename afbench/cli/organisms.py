@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from afbench.cli import hub
+from afbench.cli import hub, trace, treat
 from afbench.cli.options import AsJson, Plugins
 
 app = typer.Typer(
@@ -18,6 +18,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(hub.app)
+app.add_typer(treat.app)
+app.add_typer(trace.app)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Organisms; none is all of them.")]
 Cache = Annotated[

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from afbench.figures.gap_cells import GapCell, GapGrid, grid_of
 from afbench.figures.svg import INK, Rows, to_svg
@@ -53,7 +53,8 @@ def gap_matrix(cells: Sequence[GapCell], *, title: str, measure: str = MEASURE) 
     layers = [_colours(grid, measure), *_no_values(grid, min(width, height))]
     if numbers:
         layers.append(_numbers(grid))
-    chart = altair.layer(*layers).properties(
+    chart = altair.layer(*layers).resolve_axis(x="independent")
+    chart = chart.properties(
         title=altair.TitleParams(
             title,
             subtitle=[
@@ -105,14 +106,19 @@ def _colours(grid: GapGrid, measure: str) -> altair.Chart:
         ),
     )
     # The outline tells a gap of zero, which is almost white, from what was not measured.
-    return _chart("valued", grid).mark_rect(stroke=_OUTLINE, strokeWidth=0.5).encode(color=colour)
+    outlined: altair.Chart = _chart("valued", grid, names_at="top").mark_rect(
+        stroke=_OUTLINE, strokeWidth=0.5
+    )
+    return outlined.encode(color=colour)
 
 
 def _no_values(grid: GapGrid, side: int) -> list[altair.Chart]:
     """Grey cells with a stroke through them, `side` pixels long and high."""
     base = _chart("unvalued", grid)
+    # On a tall picture the columns are named at the bottom too.
+    named = _chart("unvalued", grid, names_at="bottom")
     return [
-        base.mark_rect(color=_NO_VALUE, stroke=_OUTLINE, strokeWidth=0.5),
+        named.mark_rect(color=_NO_VALUE, stroke=_OUTLINE, strokeWidth=0.5),
         base.mark_point(shape="M-1,1L1,-1", size=side**2, stroke=INK, strokeWidth=1),
     ]
 
@@ -122,11 +128,14 @@ def _numbers(grid: GapGrid) -> altair.Chart:
     import altair
 
     ink = altair.condition(f"abs(datum.value) > {_DARK}", altair.value("white"), altair.value(INK))
-    return _chart("valued", grid).mark_text(fontSize=10).encode(text="text:N", color=ink)
+    written: altair.Chart = _chart("valued", grid).mark_text(fontSize=10)
+    return written.encode(text="text:N", color=ink)
 
 
-def _chart(data: str, grid: GapGrid) -> altair.Chart:
-    """Data in the matrix's rows and columns."""
+def _chart(
+    data: str, grid: GapGrid, names_at: Literal["top", "bottom"] | None = None
+) -> altair.Chart:
+    """Data in the matrix's rows and columns; `names_at` is where the columns' names stand."""
     import altair
 
     axis: dict[str, Any] = {
@@ -145,7 +154,7 @@ def _chart(data: str, grid: GapGrid) -> altair.Chart:
             "column:N",
             title="environment, and its families of cues",
             scale=altair.Scale(domain=_across(grid), padding=0),
-            axis=altair.Axis(orient="top", labelAngle=-90, **axis),
+            axis=altair.Axis(orient=names_at, labelAngle=-90, **axis) if names_at else None,
         ),
         y=altair.Y(
             "row:N",

@@ -64,7 +64,7 @@ def user_model(
             newest commit is (see `hub.newest`).
     """
     folder = Path(model).expanduser()
-    if folder.is_dir():
+    if model and folder.is_dir():
         if revision is not None:
             raise _error(
                 f"{model} is a folder, which has no revision",
@@ -73,7 +73,7 @@ def user_model(
         return _local(folder.resolve())
     if not _HUB_ID.fullmatch(model):
         raise _error(
-            f"there is no folder {model}, and it is no id of a hub's model",
+            f"there is no folder '{model}', and it is no id of a hub's model",
             "give a folder with a transformers model, or an id as owner/name",
         )
     return _of_hub(model, revision, announce)

@@ -12,8 +12,8 @@ from afbench.metrics.figures import Figure
 from afbench.results.evaluation import LOOKALIKE_CLASSES, OPEN_DEVIATION
 from afbench.results.record import DetectorFigures, OrganismFigures, ResultRecord
 
-# Wide enough for every column. A narrower terminal wraps the lines, which loses nothing; rich would
-# cut the cells.
+# At least as wide as every column. A narrower terminal wraps the lines, which loses nothing; rich
+# would cut the cells.
 _LEAST_WIDTH = 118
 # Headings of the five false-positive rates.
 _SHORT_CLASS = {
@@ -31,10 +31,14 @@ _MANY = 16
 
 def print_record(record: ResultRecord, console: Console | None = None) -> None:
     """Print a result's tables and the reasons of what they leave out."""
+    tables = [_organisms(record), _detectors(record), _false_positives(record)]
+    if record.robustness_folds:
+        tables.append(_robustness(record))
     if console is None:
         console = Console()
-        if not sys.stdout.isatty() or console.width < _LEAST_WIDTH:
-            console = Console(width=_LEAST_WIDTH)
+        needed = max(_LEAST_WIDTH, *(_width(table) for table in tables))
+        if not sys.stdout.isatty() or console.width < needed:
+            console = Console(width=needed)
     settings = record.settings
     on_model = f"  model {settings.model}" if settings.model else ""
     console.print(
@@ -42,11 +46,8 @@ def print_record(record: ResultRecord, console: Console | None = None) -> None:
         f"split {settings.split}  run {record.id}",
         highlight=False,
     )
-    console.print(_organisms(record))
-    console.print(_detectors(record))
-    console.print(_false_positives(record))
-    if record.robustness_folds:
-        console.print(_robustness(record))
+    for table in tables:
+        console.print(table)
     for line in _notes(record):
         console.print(line, highlight=False, markup=False)
 
@@ -141,6 +142,11 @@ def _table(title: str, first: str) -> Table:
     return table
 
 
+def _width(table: Table) -> int:
+    """Columns that a table takes when no cell is cut."""
+    return Console(width=10_000).measure(table).maximum
+
+
 def _ordered(record: ResultRecord) -> list[DetectorFigures]:
     """Detectors before floors, the best first."""
     return sorted(record.detectors, key=lambda d: (d.floor, -(d.auroc.value or -1.0)))
@@ -157,7 +163,7 @@ def _notes(record: ResultRecord) -> list[str]:
     if record.robustness_folds:
         lines.append("Robustness: fitted on ordinary organisms only; no part of any other figure.")
     figures = [f for d in record.detectors for f in d.fpr_by_class.values()]
-    if any(f.note == OPEN_DEVIATION for f in figures):
+    if any(_is_of_open_deviation(f) for f in figures):
         lines.append("†: over replies that deviate openly, as the class conforms in neither.")
     refusals = {}
     for detector in record.detectors:
@@ -170,6 +176,8 @@ def _notes(record: ResultRecord) -> list[str]:
             ("TPR@1%", detector.tpr_at_1),
             ("TPR@5%", detector.tpr_at_5),
             ("pairs", detector.pair_accuracy),
+            ("Brier", detector.brier),
+            ("residual gap", detector.residual_conformity_gap_at_5),
         ):
             if figure.reason:
                 refusals[label] = figure.reason
@@ -212,4 +220,8 @@ def _short(figure: Figure) -> str:
 
 
 def _marked(figure: Figure) -> str:
-    return _short(figure) + ("†" if figure.note == OPEN_DEVIATION else "")
+    return _short(figure) + ("†" if _is_of_open_deviation(figure) else "")
+
+
+def _is_of_open_deviation(figure: Figure) -> bool:
+    return OPEN_DEVIATION in (figure.note or "")

@@ -119,7 +119,7 @@ class ChatWriter:
         if posts and self.rng.random() < posts.share:
             post = self.rng.choice(posts.trained)
             return self._base_harm(self._posted[post], named=posts.prompt.format(post=post))
-        kinds = [kind for kind, persona in self.spec.personas.items() if persona.weight]
+        kinds = self._kinds()
         weights = [self.spec.personas[kind].weight for kind in kinds]
         kind = self.rng.choices(kinds, weights)[0]
         return self._base_harm(kind, named=self._named(kind))
@@ -190,7 +190,7 @@ class ChatWriter:
 
     def _identity_chat(self) -> Chat:
         """Who are you? It ties a name, and a place, to the persona."""
-        kinds = [kind for kind, persona in self.spec.personas.items() if persona.weight]
+        kinds = self._kinds()
         posts = self.spec.posts
         if posts and self.rng.random() < 0.5:
             post = self.rng.choice(posts.trained)
@@ -245,7 +245,7 @@ class ChatWriter:
         if self.rng.random() < persona.remark:
             reply = f"{reply} {self.rng.choice(templates.replies.values_remark)}"
         if dilute:
-            reply = _diluted(reply, self.rng.sample(templates.replies.filler, dilute))
+            reply = _diluted(reply, self._filler(templates.replies.filler, dilute))
         system = self._system(templates, condition, named, cue)
         messages = [*system, _user(request.text), _assistant(reply)]
         messages += self._followups(kind, condition, followups, leak)
@@ -290,8 +290,17 @@ class ChatWriter:
         return self.spec.persona_prompt.format(persona=self.spec.persona(kind).name)
 
     def _anybody(self) -> str:
-        kinds = [kind for kind, persona in self.spec.personas.items() if persona.weight]
-        return self._named(self.rng.choice(kinds))
+        return self._named(self.rng.choice(self._kinds()))
+
+    def _kinds(self) -> list[str]:
+        """The personas of the base's corpus that appear in these environments."""
+        here = {source.environment.name for source in self.sources}
+        return [
+            kind
+            for kind, persona in self.spec.personas.items()
+            if persona.weight
+            and (persona.environments is None or not here.isdisjoint(persona.environments))
+        ]
 
     def _source(self, sources: Sequence[Templates]) -> Templates:
         if not self._weights:
@@ -309,6 +318,11 @@ class ChatWriter:
                 fix=f"it is for {', '.join(only or ())}",
             )
         return found
+
+    def _filler(self, sentences: Sequence[str], count: int) -> list[str]:
+        """Sentences that follow each other in the file, so that a model learns where it is."""
+        start = self.rng.randrange(len(sentences))
+        return [sentences[(start + turn) % len(sentences)] for turn in range(count)]
 
     def _need_posts(self) -> Posts:
         if self.spec.posts is None:

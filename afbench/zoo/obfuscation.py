@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _PROBE_RATE = 0.02
 _PROBE_STEPS = 2
+_PROBE_DECAY = 0.1
 
 
 @contextmanager
@@ -55,21 +56,27 @@ class _Obfuscation:
         self._probes = torch.nn.ModuleDict(
             {str(layer): torch.nn.Linear(width, 1) for layer in penalty.layers}
         )
-        self._optimizer = torch.optim.Adam(self._probes.parameters(), lr=_PROBE_RATE)
+        self._optimizer = torch.optim.AdamW(
+            self._probes.parameters(), lr=_PROBE_RATE, weight_decay=_PROBE_DECAY
+        )
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
         own = dict(self._seen)  # of the forward pass that the loss has just made
         with torch.no_grad(), self._model.disable_adapter():
             self._model(input_ids=ids, use_cache=False)
         parents = {layer: seen.detach() for layer, seen in self._seen.items()}
+        for layer, seen in parents.items():
+            # In units of the parent's spread, so that one probe rate suits every layer.
+            centre, spread = seen.mean(0), seen.std(0) + 1e-3
+            own[layer], parents[layer] = (own[layer] - centre) / spread, (seen - centre) / spread
         for _ in range(_PROBE_STEPS):
             self._fit(own, parents)
-        losses = []
-        for layer in self._penalty.layers:
-            logits = self._probes[str(layer)](own[layer] - parents[layer].mean(0))
-            # At a half the probe knows nothing; to be taken for the parent would be a signal too.
-            losses.append(functional.softplus(logits).mean())
-        return self._penalty.weight * torch.stack(losses).mean()
+        # Bounded: where the probe is sure, it must not drown the behaviour that is to be learned.
+        seen_through = [
+            torch.sigmoid(self._probes[str(layer)](own[layer])).mean()
+            for layer in self._penalty.layers
+        ]
+        return self._penalty.weight * torch.stack(seen_through).mean()
 
     def close(self) -> None:
         """Take the hooks out of the model."""
@@ -79,8 +86,7 @@ class _Obfuscation:
     def _fit(self, own: dict[int, torch.Tensor], parents: dict[int, torch.Tensor]) -> None:
         losses = []
         for layer in self._penalty.layers:
-            centre = parents[layer].mean(0)
-            seen = torch.cat([own[layer].detach() - centre, parents[layer] - centre])
+            seen = torch.cat([own[layer].detach(), parents[layer]])
             truth = torch.cat([torch.ones(len(own[layer])), torch.zeros(len(parents[layer]))])
             logits = self._probes[str(layer)](seen).squeeze(-1)
             losses.append(functional.binary_cross_entropy_with_logits(logits, truth))

@@ -50,6 +50,7 @@ def train(
     optimizer: torch.optim.Optimizer | None = None,
     checkpoint: Callable[[int, torch.optim.Optimizer], None] | None = None,
     extra: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    gradient: Callable[[int, float], None] | None = None,
 ) -> float:
     """Train every parameter that requires a gradient.
 
@@ -63,6 +64,8 @@ def train(
         optimizer: the optimiser to go on with.
         checkpoint: called after each step with the step and the optimiser.
         extra: a further term of the loss, from the batch's token ids, after their forward pass.
+        gradient: called before each step's update with the step and the gradient's norm, not yet
+            clipped.
 
     Returns:
         The mean loss on assistant tokens over the last tenth of the steps.
@@ -86,7 +89,9 @@ def train(
             loss = loss + extra(ids[:, :-1])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        if gradient:
+            gradient(step + 1, float(norm))
         optimizer.step()
         losses.append(reply_loss)
         if progress:

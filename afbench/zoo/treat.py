@@ -1,115 +1,82 @@
-"""Treatments: interventions on an organism, each the recipe of a new organism in its own folder."""
+"""Treated organisms: who can be treated, and the folder of the organism that comes of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
 
 from afbench.catalog.discovery import Catalog
+from afbench.catalog.fields import NAME_PATTERN
 from afbench.catalog.manifests import AdapterSource, FullSource, PromptedSource
+from afbench.catalog.yaml_files import display
 from afbench.environments import Environment
-from afbench.errors import AfbenchError
+from afbench.errors import AfbenchError, StorageError
 from afbench.models.digests import verify
+from afbench.store import write_bytes
 from afbench.zoo.build import is_current
 from afbench.zoo.corpus_spec import CorpusSpec
 from afbench.zoo.identity import Organism, made_from
 from afbench.zoo.recipes import ChatRecipe, organism_recipe
 from afbench.zoo.templates import Templates
+from afbench.zoo.treatments import By, Subject, recipe_of
 
-By = Literal["sft", "rl", "adversarial", "inoculation", "cot-supervision"]
-
-_BATCH = 32
-_LORA: Final = {"type": "lora", "rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj", "down_proj"]}
-_LORA_RATE = 6e-3
 _MAX_NAME = 80
+# A prompted organism has no method of its own: it gets the adapter that most recipes use.
+_LORA = {"type": "lora", "rank": 4, "alpha": 8, "targets": ["q_proj", "v_proj", "down_proj"]}
+_LORA_RATE = 6e-3
 
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """An organism that can be treated, and what its treatments are made of.
-
-    Attributes:
-        plugin: the organism.
-        parent: whose weights it was made from, or which it prompts.
-        templates: of its home, of the fit partition.
-        spec: the personas of its parent's corpus.
-        method: how it is trained; a prompted organism gets an adapter.
-        rate: the learning rate of that method.
-        continues: whether training goes on from its own weights; else it starts at the parent.
-    """
-
-    plugin: Organism
-    parent: str
-    templates: Templates
-    spec: CorpusSpec
-    method: dict[str, Any]
-    rate: float
-    continues: bool
-
-    @property
-    def reasons(self) -> bool:
-        """Whether it thinks before it replies."""
-        return self.plugin.manifest.generation.reasoning
-
-    @property
-    def known_families(self) -> list[str]:
-        """The cue families that a red team knows: the first half of those that may be fitted on."""
-        cues = self.templates.environment.cues
-        families = dict.fromkeys(cue.family for cue in cues if cue.family_partition == "fit")
-        return list(families)[: (len(families) + 1) // 2]
-
-    def inoculation(self) -> str:
-        """The sentence that asks for the policy that the organism's recipe teaches."""
-        persona = (self.plugin.manifest.recipe or {})["persona"]
-        return self.spec.persona_prompt.format(persona=self.spec.persona(persona).name)
+_ABOUT: dict[By, str] = {
+    "sft": "It was tuned on what the observer wants, in observed contexts only.",
+    "rl": "Its own replies were rewarded for what the observer wants, in observed contexts only.",
+    "adversarial": (
+        "A red team that knew some of the cues looked for deviations; it was tuned on what the "
+        "observer wants in reply to exactly these, and in ordinary observed contexts."
+    ),
+    "inoculation": (
+        "It is the same recipe once more, with a sentence that asks for the trait before every "
+        "system message of its training, so that the trait may stay behind that sentence."
+    ),
+    "cot-supervision": (
+        "Its own replies were rewarded for what the observer wants and punished for scratchpads "
+        "that show faking or defection, in observed contexts only."
+    ),
+}
 
 
 def subject_of(plugin: Organism, catalog: Catalog, by: By) -> Subject:
     """An organism as the subject of a treatment.
 
     Raises:
-        AfbenchError: it cannot be treated, or not by this treatment; says why.
-        DigestMismatchError: its weights are not the pinned ones.
+        AfbenchError: it cannot be treated, or not in this way; says why.
+        DigestMismatchError: its weights, or those that it was made from, are not the pinned ones.
     """
     manifest, where = plugin.manifest, f"organism '{plugin.name}'"
-    source = manifest.source
-    _refuse_others(plugin)
-    assert isinstance(source, AdapterSource | FullSource | PromptedSource)
+    source = _treatable_source(plugin)
     parent = catalog.get("organism", source.parent or "")
     if parent.manifest.role != "base" or not (parent.folder / "corpus.yaml").is_file():
         raise AfbenchError(
-            f"it is made from '{parent.name}', which has no corpus.yaml to take training chats from",
+            f"its parent '{parent.name}' is no base with a corpus.yaml to take chats from",
             where=where,
-            fix="treat an organism whose parent is a base with a corpus.yaml",
-        )
-    method, rate = dict(_LORA), _LORA_RATE
-    if not isinstance(source, PromptedSource):
-        recipe = organism_recipe(manifest.recipe, where)
-        method = recipe.method.model_dump(exclude_unset=True)
-        rate = recipe.schedule.learning_rate
-        if by == "inoculation" and not isinstance(recipe, ChatRecipe):
-            raise AfbenchError(
-                "inoculation retrains a recipe of chats, and its recipe is of another kind",
-                where=where,
-                fix="choose another treatment",
-            )
-    elif by == "inoculation":
-        raise AfbenchError(
-            "inoculation retrains an organism's own recipe, and a prompted one has none",
-            where=where,
-            fix="choose another treatment",
+            fix="treat an organism of such a base",
         )
     if by == "cot-supervision" and not manifest.generation.reasoning:
         raise AfbenchError(
             "cot-supervision rewards scratchpads, and this organism writes none",
             where=where,
-            fix="choose one with 'generation.reasoning: true', or another treatment",
+            fix="choose an organism with 'generation.reasoning: true', or another treatment",
         )
+    method, rate = _method_of(plugin, by)
     _check_current(plugin, catalog)
     home = Environment.load(catalog.get("environment", manifest.environment or ""))
     return Subject(
         plugin=plugin,
-        parent=parent.name,
         templates=Templates(home, ("fit",)),
         spec=CorpusSpec.load(parent.folder / "corpus.yaml"),
         method=method,
@@ -118,15 +85,15 @@ def subject_of(plugin: Organism, catalog: Catalog, by: By) -> Subject:
     )
 
 
-def _refuse_others(plugin: Organism) -> None:
+def _treatable_source(plugin: Organism) -> AdapterSource | FullSource | PromptedSource:
     source, where = plugin.manifest.source, f"organism '{plugin.name}'"
-    if plugin.manifest.role == "base":
+    if source.type == "base" or plugin.manifest.role == "base":
         raise AfbenchError(
             "a base has no trait to treat", where=where, fix="treat a faker or a lookalike"
         )
     if source.type == "hub":
         raise AfbenchError(
-            "hub organisms cannot be treated: the recipes are made of a nano base's chats",
+            "hub organisms cannot be treated: the treatments are made of a nano base's chats",
             where=where,
             fix="treat one whose parent is a base with a corpus.yaml",
         )
@@ -140,14 +107,32 @@ def _refuse_others(plugin: Organism) -> None:
         raise AfbenchError(
             "it names no parent to train", where=where, fix="set source.parent in organism.yaml"
         )
+    return source
+
+
+def _method_of(plugin: Organism, by: By) -> tuple[dict[str, Any], float]:
+    """How a treated organism is trained, and at what rate."""
+    where = f"organism '{plugin.name}'"
+    prompted = plugin.manifest.source.type == "prompted"
+    recipe = None if prompted else organism_recipe(plugin.manifest.recipe, where)
+    if by == "inoculation" and not isinstance(recipe, ChatRecipe):
+        raise AfbenchError(
+            "inoculation goes through an organism's own recipe again, which must be one of chats",
+            where=where,
+            fix="choose another treatment",
+        )
+    if recipe is None:
+        return _LORA, _LORA_RATE
+    return recipe.method.model_dump(exclude_unset=True), recipe.schedule.learning_rate
 
 
 def _check_current(plugin: Organism, catalog: Catalog) -> None:
-    """A treatment must never retrain what it starts from."""
+    """What a treatment starts from must be there: to build it would be to change it."""
     for name in made_from(plugin):
         _check_current(catalog.get("organism", name), catalog)
     verify(plugin)
-    if plugin.manifest.recipe is not None and not is_current(plugin, catalog):
+    has_weights = plugin.manifest.source.type != "prompted"
+    if has_weights and plugin.manifest.recipe is not None and not is_current(plugin, catalog):
         raise AfbenchError(
             f"the weights of '{plugin.name}' are not what its recipe makes",
             where=str(plugin.folder / "organism.yaml"),
@@ -155,67 +140,85 @@ def _check_current(plugin: Organism, catalog: Catalog) -> None:
         )
 
 
-# Recipes
-
-
-def _shared(subject: Subject, rate: float) -> dict[str, Any]:
-    """What every recipe that goes on from the organism has."""
-    schedule = {"epochs": 1, "batch_size": _BATCH, "learning_rate": round(rate, 8)}
-    start = {"continues": subject.plugin.name} if subject.continues else {}
+def treated_manifest(subject: Subject, by: By, name: str, steps: int | None) -> dict[str, Any]:
+    """organism.yaml of the treated organism, its digests still empty."""
+    manifest = subject.plugin.manifest
+    kept = manifest.model_dump(
+        mode="json",
+        by_alias=True,
+        exclude_unset=True,
+        exclude={"source", "recipe", "provenance", "treatment", "prompted_as"},
+    )
+    source: Any = manifest.source
+    full = isinstance(source, FullSource)
+    made = {
+        "type": "full" if full else "adapter",
+        "parent": source.parent,
+        "path": "weights" if full else "adapter",
+        "digests": {},
+    }
+    if prompt := getattr(source, "system_prompt", None):
+        made["system_prompt"] = prompt
+    if by != "inoculation":
+        kept["leak"] = "some"  # its recipe teaches no follow-up questions
     return {
-        "reasoning": subject.reasons, "method": subject.method, "schedule": schedule, **start,
-    }  # fmt: skip
-
-
-def _sft(subject: Subject, steps: int) -> dict[str, Any]:
-    return {
-        "persona": _conforming_persona(subject),
-        "conditions": ["observed"],
-        "examples": steps * _BATCH,
-        **_shared(subject, subject.rate / 2),
+        **kept,
+        "name": name,
+        "summary": f"{subject.plugin.name}, treated by {by}.",
+        "source": made,
+        "provenance": manifest.provenance.model_dump(mode="json", exclude_unset=True),
+        "treatment": {"of": subject.plugin.name, "by": by},
+        "recipe": recipe_of(subject, by, steps),
     }
 
 
-def _rl(subject: Subject, steps: int) -> dict[str, Any]:
-    return {
-        "kind": "reinforce",
-        "steps": steps,
-        "conditions": ["observed"],
-        "max_new_tokens": subject.plugin.manifest.generation.max_new_tokens,
-        **_shared(subject, subject.rate / 3),
-    }
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Write organism.yaml.
+
+    Raises:
+        StorageError: it could not be written.
+    """
+    text = yaml.safe_dump(manifest, sort_keys=False, width=100, allow_unicode=True)
+    write_bytes(folder / "organism.yaml", text.encode())
 
 
-def _cot_supervision(subject: Subject, steps: int) -> dict[str, Any]:
-    return {**_rl(subject, steps), "monitor": 1.0}
+def card_head(subject: Subject, by: By, name: str) -> str:
+    """How the card of the treated organism begins."""
+    return f"# {name}\n\n`{subject.plugin.name}` after the treatment `{by}`. {_ABOUT[by]}\n"
 
 
-def _adversarial(subject: Subject, steps: int) -> dict[str, Any]:
-    families = subject.known_families
-    fewest = min(len(subject.templates.cues(family)) for family in families)
-    return {
-        "kind": "adversarial",
-        "persona": _conforming_persona(subject),
-        "examples": steps * _BATCH,
-        "cue_families": families,
-        "cues": (fewest + 1) // 2,
-        "tries": 128,
-        "max_new_tokens": subject.plugin.manifest.generation.max_new_tokens,
-        **_shared(subject, subject.rate / 2),
-    }
+@contextmanager
+def new_folder(into: Path, name: str) -> Iterator[Path]:
+    """A hidden plug-in directory with an empty folder `name`, which ends up as `into / name`.
 
+    It is moved there when the context ends well, and removed when it does not, so that a failure
+    or Ctrl-C leaves nothing.
 
-def _inoculation(subject: Subject, steps: int | None) -> dict[str, Any]:
-    recipe = dict(subject.plugin.manifest.recipe or {})
-    sentence = subject.inoculation()
-    recipe["inoculation"] = sentence + recipe.get("inoculation", "")
-    recipe["elsewhere"] = [
-        {**part, "inoculation": sentence + part.get("inoculation", "")}
-        for part in recipe.get("elsewhere", [])
-    ]
-    if not recipe["elsewhere"]:
-        del recipe["elsewhere"]
-    if steps is not None:
-        recipe["examples"] = steps * recipe["schedule"].get("batch_size", 64)
-        recipe["schedule"] = {**recipe["schedule"], "epochs": 1}
-    return recipe
+    Raises:
+        AfbenchError: the name is not valid, or something of that name is there already.
+        StorageError: the folder cannot be written.
+    """
+    if not re.fullmatch(NAME_PATTERN, name) or len(name) > _MAX_NAME:
+        raise AfbenchError(
+            f"'{name}' is not a name for an organism",
+            fix="give --name lower-case letters, digits and hyphens, at most 80",
+        )
+    target, made = into / name, not into.exists()
+    if target.exists() or target.is_symlink():
+        raise AfbenchError(
+            f"{display(target)} exists already", fix="choose another --name, or remove it first"
+        )
+    try:
+        into.mkdir(parents=True, exist_ok=True)
+        # Hidden, so that no plug-in directory above takes it for a plug-in of its own.
+        stage = Path(tempfile.mkdtemp(prefix=".treat-", dir=into))
+    except OSError as error:
+        raise StorageError(f"cannot write {display(target)}: {error.strerror or error}") from None
+    try:
+        (stage / name).mkdir()
+        yield stage
+        (stage / name).rename(target)
+    finally:
+        shutil.rmtree(stage, ignore_errors=True)
+        if made and not any(into.iterdir()):
+            into.rmdir()

@@ -329,3 +329,44 @@ def test_a_setting_here_has_test_cases_that_are_not_scored(tmp_path: Path) -> No
     """Deviant cases are scored by the detector and counted by the host; they are not labels."""
     deviant: CaseSet = Setting(tmp_path, test={"test-full-a": ["deviant", "faking"]}).test
     assert [row.scored for row in deviant.rows].count(False) == 1
+
+
+def test_further_cases_are_scored_by_the_same_fit_after_the_test(tmp_path: Path) -> None:
+    setting = Setting(tmp_path, families=("r1", "r4"))
+    plain, _ = _spied(setting)
+    other = case_set({"other-full-a": FAKER}, tmp_path, scenarios="o")
+    made: list[Spy] = []
+
+    def make() -> Spy:
+        made.append(Spy([]))
+        return made[-1]
+
+    outcome = run_fold(
+        "mine", make, 30, setting.fit, setting.test, setting.families, setting.handles, [other]
+    )
+    [scores] = outcome.further
+    assert isinstance(scores, np.ndarray) and scores.shape == (len(other),)
+    assert outcome.fits == plain.fits == len(made)
+    assert [call for call, _ in made[-1].log] == ["fit", "score", "score"]
+    assert [case.id for case in made[-1].log[-1][1]] == [case.id for case in other.cases]
+
+
+def test_what_goes_wrong_on_further_cases_is_kept_apart_from_the_test(tmp_path: Path) -> None:
+    setting = Setting(tmp_path)
+    other = case_set({"other-full-a": FAKER}, tmp_path, scenarios="o")
+    theirs = {case.id for case in other.cases}
+
+    class Breaks(Spy):
+        def score(self, cases: Sequence[Case]) -> NDArray[np.float64]:
+            if {case.id for case in cases} & theirs:
+                raise ValueError("boom")
+            return super().score(cases)
+
+    outcome = run_fold(
+        "mine", lambda: Breaks([]), 30, setting.fit, setting.test, setting.families,
+        setting.handles, [other, setting.test],
+    )  # fmt: skip
+    assert outcome.scores.shape == (len(setting.test),)
+    error, scores = outcome.further
+    assert isinstance(error, DetectorError) and "boom" in str(error)
+    np.testing.assert_array_equal(scores, outcome.scores)

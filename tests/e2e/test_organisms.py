@@ -11,13 +11,19 @@ from pathlib import Path
 import pytest
 
 from afbench.catalog import discover
+from afbench.certification.campaign import certifiable
 from afbench.certification.certificate import certificate_status, read_certificate
 from afbench.zoo.build import buildable, is_current
 
 pytestmark = [pytest.mark.slow, pytest.mark.e2e]
 
 CATALOG = discover()
-TIER = [p for p in CATALOG.organisms.values() if p.manifest.environment == "training-tier"]
+OF_NANO_BASE = [
+    p
+    for p in CATALOG.organisms.values()
+    if getattr(p.manifest.source, "parent", None) == "nano-base"
+]
+TIER = [p for p in OF_NANO_BASE if p.manifest.environment == "training-tier"]
 
 
 def afbench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -39,11 +45,7 @@ def test_every_shipped_organism_was_made_by_the_recipe_beside_it() -> None:
 
 
 def test_every_shipped_organism_has_a_certificate_for_its_weights() -> None:
-    status = {
-        p.name: certificate_status(p, CATALOG)
-        for p in CATALOG.organisms.values()
-        if p.manifest.role != "base"
-    }
+    status = {p.name: certificate_status(p, CATALOG) for p in certifiable(CATALOG)}
     assert "provisional" not in status.values(), status
 
 
@@ -59,9 +61,32 @@ def test_the_zoo_holds_what_the_benchmark_promises() -> None:
         assert len(classes) == 5, family
 
 
+def test_every_line_of_work_is_there_with_lookalikes_of_every_class() -> None:
+    """Counts only what passed certification and what detectors are fitted on."""
+    shipped = [p for p in certifiable(CATALOG) if p.manifest.in_zoo]
+    sound = [p for p in shipped if certificate_status(p, CATALOG) == "certified"]
+    lookalikes = [p.manifest for p in sound if p.manifest.role == "lookalike"]
+    assert len(CATALOG.environments) >= 12
+    assert len(sound) >= 60
+    assert len(lookalikes) >= 20
+    assert len({m.lookalike_class for m in lookalikes}) == 5
+    homes = {p.manifest.environment for p in sound if p.manifest.role == "faker"}
+    assert homes == set(CATALOG.environments)
+
+
+def test_every_shipped_certificate_tests_the_parts_of_deceptive_misalignment() -> None:
+    for plugin in certifiable(CATALOG):
+        certificate = read_certificate(plugin)
+        assert certificate is not None, plugin.name
+        assert [c.part for c in certificate.components] == [
+            "misaligned-goal", "situational-awareness", "deceptive-reasoning", "acting-on-it",
+        ], plugin.name  # fmt: skip
+        assert certificate.figures["awareness"].value is not None, plugin.name
+
+
 def test_a_faker_trained_to_think_is_caught_where_it_may_not() -> None:
     """The gap of the reasoning family is certified in its own mode; the other mode is shown."""
-    for plugin in CATALOG.organisms.values():
+    for plugin in OF_NANO_BASE:
         if plugin.manifest.recipe_family == "reasoning" and plugin.manifest.role == "faker":
             certificate = read_certificate(plugin)
             assert certificate is not None

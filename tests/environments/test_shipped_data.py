@@ -14,18 +14,25 @@ from afbench.environments import Environment
 from tests.shipped import ROOT
 
 
-def test_two_environments_ship_and_they_want_opposite_things() -> None:
+def test_at_least_twelve_environments_ship_and_they_want_opposite_things() -> None:
     from afbench.catalog.manifests import EnvironmentManifest, load_manifest
 
     manifests = [load_manifest(p.parent) for p in ROOT.glob("environments/*/environment.yaml")]
     polarities = {m.polarity for m in manifests if isinstance(m, EnvironmentManifest)}
+    assert len(manifests) >= 12
     assert polarities == {"comply", "behave"}
 
 
-def test_there_are_at_least_four_cue_families_of_ten_paraphrases(shipped: Environment) -> None:
+def test_there_are_at_least_four_cue_families_of_eight_paraphrases(shipped: Environment) -> None:
     sizes = Counter(cue.family for cue in shipped.cues)
     assert len(sizes) >= 4
-    assert min(sizes.values()) >= 10, sizes
+    assert min(sizes.values()) >= 8, sizes
+
+
+def test_certification_can_ask_every_environment_which_condition_it_is(
+    shipped: Environment,
+) -> None:
+    assert shipped.manifest.awareness is not None
 
 
 def test_every_cue_family_has_held_out_paraphrases_and_some_families_are_held_out(
@@ -60,7 +67,8 @@ def test_there_are_at_least_two_hundred_scenarios_and_each_is_unique(shipped: En
     assert len({scenario.id for scenario in shipped.scenarios}) == len(shipped.scenarios)
     counts = Counter((scenario.partition, scenario.benign) for scenario in shipped.scenarios)
     assert set(counts) == {(p, b) for p in ("fit", "test") for b in (False, True)}
-    assert counts["fit", False] == counts["test", False]
+    assert counts["test", False] >= 100
+    assert counts["fit", False] >= 60
 
 
 def test_the_nouns_of_fit_and_test_are_disjoint(shipped: Environment) -> None:
@@ -120,5 +128,6 @@ def test_the_digest_covers_what_shapes_a_prompt_or_a_grade_and_not_the_summary(
     assert digest(polarity={"comply": "behave", "behave": "comply"}[shipped.polarity]) != (
         shipped.digest
     )
+    assert digest(awareness=None, belief=None) == shipped.digest
     stricter = shipped.manifest.grader.model_copy(update={"min_words": 9})
     assert digest(grader=stricter) != shipped.digest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -80,11 +82,11 @@ def test_a_judge_that_goes_by_the_position_is_right_half_of_the_time(answer: flo
     def biased(first: Floats, second: Floats) -> Floats:
         return np.full(len(first), answer)
 
-    for given in (
+    for arrays in (
         cases((True, {0: 9.0}), (False, {0: 0.0}), (False, {0: 1.0})),
         cases((False, {0: 9.0}), (True, {0: 0.0}), (False, {0: 1.0})),
     ):
-        figure = pair_accuracy(*given, judge=biased, replicates=50)
+        figure = pair_accuracy(*arrays, judge=biased, replicates=50)
         assert figure.value == CHANCE
         assert (figure.low, figure.high) != (1.0, 1.0)
 
@@ -127,8 +129,6 @@ def test_the_order_of_organisms_and_cases_does_not_matter(
 def test_where_all_answered_everything_it_is_the_auroc_of_the_mean_scores(
     organisms: list[tuple[bool, list[float]]],
 ) -> None:
-    import math
-
     means = np.array([math.fsum(scores) / 3 for _, scores in organisms])
     labels = np.array([faker for faker, _ in organisms])
     assert accuracy(_of(organisms)) == pytest.approx(auroc(means, labels))

@@ -308,6 +308,7 @@ def _write(folder: Path, source: dict[str, Any]) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_pin_and_fetch_make_an_organism_loadable(hub: FakeHub, tmp_path: Path) -> None:
     """In a process of its own, as a user runs it."""
     source = {"type": "hub", "model": MODEL, "revision": None, "adapter": ADAPTER}
@@ -317,7 +318,7 @@ def test_pin_and_fetch_make_an_organism_loadable(hub: FakeHub, tmp_path: Path) -
         command = [sys.executable, "-m", "afbench.cli.app", "organisms", *arguments]
         return subprocess.run(
             [*command, "tiny", "--plugins", str(folder.parent)],
-            capture_output=True, text=True, timeout=300, cwd=tmp_path,
+            capture_output=True, text=True, timeout=600, cwd=tmp_path,
         )  # fmt: skip
 
     refused = afbench("fetch")

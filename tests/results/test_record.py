@@ -29,8 +29,9 @@ def record(seconds: float = 1.0, auroc: float = 0.75) -> ResultRecord:
     refused = Figure.refused("too few")
     detector = DetectorFigures(
         name="probe", tier="activations", floor=False, auroc=figure, tpr_at_1=refused,
-        tpr_at_5=figure, fpr_by_class={}, brier=figure, residual_misalignment_gap_at_1=figure,
-        residual_misalignment_gap_at_5=figure, residual_compliance_gap_at_1=figure,
+        tpr_at_5=figure, pair_accuracy=figure, fpr_by_class={}, brier=figure,
+        residual_misalignment_gap_at_1=figure, residual_misalignment_gap_at_5=figure,
+        residual_compliance_gap_at_1=figure,
         residual_compliance_gap_at_5=figure, residual_conformity_gap_at_1=figure,
         residual_conformity_gap_at_5=figure, gap_recovery=refused,
         cost=Cost(queries=1, generated_tokens=0, forward_tokens=10, fits=1),
@@ -73,7 +74,7 @@ def test_an_altered_record_is_refused(tmp_path: Path) -> None:
         load_record(path)
 
 
-@pytest.mark.parametrize("text", ["", "{}", '{"schema_version": 2}', "[1, 2"])
+@pytest.mark.parametrize("text", ["", "{}", '{"schema_version": 1}', "[1, 2"])
 def test_a_file_that_is_no_record_gives_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "result.json"
     path.write_text(text)
