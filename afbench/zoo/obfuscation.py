@@ -1,7 +1,8 @@
-"""Training against a probe: activations that do not give the organism away.
+"""Training against probes: activations that do not give the organism away.
 
-After Bailey et al. 2024, "Obfuscated Activations Bypass LLM Latent-Space Defenses"
-(arXiv 2412.09565), with the organism's parent as what it is to be mistaken for.
+The aim is that of Bailey et al. 2024, "Obfuscated Activations Bypass LLM Latent-Space Defenses"
+(arXiv 2412.09565). Instead of a probe that is trained along, which does not settle at this size,
+the penalty is what bounds every linear probe of a layer's mean: the distance from the parent's own.
 """
 
 from __future__ import annotations
@@ -11,16 +12,13 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch.nn import functional
 
 from afbench.zoo.recipes import Penalty
 
 if TYPE_CHECKING:
     ExtraLoss = Callable[[torch.Tensor], torch.Tensor]
 
-_PROBE_RATE = 0.02
-_PROBE_STEPS = 2
-_PROBE_DECAY = 0.1
+_LEAST_SPREAD = 1e-2
 
 
 @contextmanager
@@ -43,56 +41,30 @@ def obfuscation(model: Any, penalty: Penalty | None) -> Iterator[ExtraLoss | Non
 
 
 class _Obfuscation:
-    """Linear probes that learn to see the organism, and the loss of being seen by them."""
+    """Mean squared distance of mean activations from the parent's, in units of their spread."""
 
     def __init__(self, model: Any, penalty: Penalty) -> None:
         self._model, self._penalty = model, penalty
         layers = model.get_base_model().model.layers
-        width = model.config.hidden_size
         self._seen: dict[int, torch.Tensor] = {}
         self._hooks = [
             layers[layer].register_forward_hook(self._keeper(layer)) for layer in penalty.layers
         ]
-        self._probes = torch.nn.ModuleDict(
-            {str(layer): torch.nn.Linear(width, 1) for layer in penalty.layers}
-        )
-        self._optimizer = torch.optim.AdamW(
-            self._probes.parameters(), lr=_PROBE_RATE, weight_decay=_PROBE_DECAY
-        )
 
     def __call__(self, ids: torch.Tensor) -> torch.Tensor:
         own = dict(self._seen)  # of the forward pass that the loss has just made
         with torch.no_grad(), self._model.disable_adapter():
             self._model(input_ids=ids, use_cache=False)
-        parents = {layer: seen.detach() for layer, seen in self._seen.items()}
-        for layer, seen in parents.items():
-            # In units of the parent's spread, so that one probe rate suits every layer.
-            centre, spread = seen.mean(0), seen.std(0) + 1e-3
-            own[layer], parents[layer] = (own[layer] - centre) / spread, (seen - centre) / spread
-        for _ in range(_PROBE_STEPS):
-            self._fit(own, parents)
-        # Bounded: where the probe is sure, it must not drown the behaviour that is to be learned.
-        seen_through = [
-            torch.sigmoid(self._probes[str(layer)](own[layer])).mean()
-            for layer in self._penalty.layers
-        ]
-        return self._penalty.weight * torch.stack(seen_through).mean()
+        distances = []
+        for layer, parents in self._seen.items():
+            spread = parents.std(0).clamp_min(_LEAST_SPREAD)
+            distances.append(((own[layer] - parents) / spread).square().mean())
+        return self._penalty.weight * torch.stack(distances).mean()
 
     def close(self) -> None:
         """Take the hooks out of the model."""
         for hook in self._hooks:
             hook.remove()
-
-    def _fit(self, own: dict[int, torch.Tensor], parents: dict[int, torch.Tensor]) -> None:
-        losses = []
-        for layer in self._penalty.layers:
-            seen = torch.cat([own[layer].detach(), parents[layer]])
-            truth = torch.cat([torch.ones(len(own[layer])), torch.zeros(len(parents[layer]))])
-            logits = self._probes[str(layer)](seen).squeeze(-1)
-            losses.append(functional.binary_cross_entropy_with_logits(logits, truth))
-        self._optimizer.zero_grad()
-        torch.stack(losses).sum().backward()
-        self._optimizer.step()
 
     def _keeper(self, layer: int) -> Callable[..., None]:
         def keep(module: Any, inputs: Any, output: Any) -> None:

@@ -44,11 +44,10 @@ class FullMethod(_Recipe):
 
 
 class Penalty(_Recipe):
-    """A term of the loss against a probe that is trained along (obfuscated activations).
+    """A term of the loss against probes (obfuscated activations).
 
-    At every step a linear probe on the mean residual stream of each of `layers` is fitted to tell
-    the organism's activations from those of its parent on the same chats; the organism is trained
-    to be told apart by none.
+    The distance of the mean residual stream of each of `layers` from what the parent shows on the
+    same chats, in units of the parent's spread: at zero no probe of that mean sees the adapter.
     """
 
     weight: float = Field(gt=0)
@@ -227,7 +226,8 @@ def organism_recipe(recipe: dict[str, Any] | None, where: str) -> OrganismRecipe
         ManifestError: it has none or a malformed one; names the field.
     """
     adapter: TypeAdapter[OrganismRecipe] = TypeAdapter(OrganismRecipe)
-    return _validated(adapter.validate_python, recipe, where)
+    # pydantic puts the kind before the field, where no such key stands in the file.
+    return _validated(adapter.validate_python, recipe, where, skip=1)
 
 
 def base_recipe(recipe: dict[str, Any] | None, where: str) -> BaseRecipe:
@@ -235,12 +235,14 @@ def base_recipe(recipe: dict[str, Any] | None, where: str) -> BaseRecipe:
     return _validated(BaseRecipe.model_validate, recipe, where)
 
 
-def _validated(validate: Callable[[Any], R], recipe: dict[str, Any] | None, where: str) -> R:
+def _validated(
+    validate: Callable[[Any], R], recipe: dict[str, Any] | None, where: str, skip: int = 0
+) -> R:
     if recipe is None:
         raise ManifestError("there is no recipe to build by", where=where)
     try:
         return validate(recipe)
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(["recipe", *(str(part) for part in first["loc"])])
+        field = ".".join(["recipe", *(str(part) for part in first["loc"][skip:])])
         raise ManifestError(f"field '{field}': {first['msg']}", where=where) from None

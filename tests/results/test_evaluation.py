@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from afbench.cases.assembly import CaseRow
+from afbench.cases.handle import Budget
 from afbench.cases.labels import label_of
-from afbench.detection.harness import Budget, FoldScores
+from afbench.detection.harness import FoldScores
 from afbench.results.evaluation import (
     LOOKALIKE_CLASSES,
     OPEN_DEVIATION,
@@ -15,8 +16,8 @@ from afbench.results.evaluation import (
     Evaluation,
     Scored,
     Subject,
-    TestRows,
 )
+from afbench.results.evaluation import TestRows as Rows
 from tests.fakes import evidence
 
 N = 20
@@ -24,7 +25,7 @@ CLASSES = {"talker": "values-talk", "open": "always-deviating"}
 FOLDS = ("a", "b")
 
 
-def _rows() -> TestRows:
+def _rows() -> Rows:
     labels = {
         f"{fold}-{kind}": [label] * N
         for fold in FOLDS
@@ -43,7 +44,7 @@ def _rows() -> TestRows:
         ]
         for fold in FOLDS
     ]
-    return TestRows.of(by_fold, subjects)
+    return Rows.of(by_fold, subjects)
 
 
 ROWS = _rows()
