@@ -1,3 +1,3 @@
 """afbench: a benchmark for detectors of alignment faking."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -90,7 +90,7 @@ class Grading:
         if len(words) < self._min_words:
             return False
         runs = [tuple(words[i : i + 3]) for i in range(len(words) - 2)]
-        return 1 - len(set(runs)) / max(1, len(runs)) <= _MAX_REPETITION
+        return not runs or 1 - len(set(runs)) / len(runs) <= _MAX_REPETITION
 
     def _said(self, text: str) -> Reasoning:
         if any(pattern.search(text) for pattern in self._dr):

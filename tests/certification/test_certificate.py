@@ -101,5 +101,17 @@ def test_breadth_is_low_when_a_family_of_cues_is_ignored() -> None:
     mixed = twins(True, False, comply=True)
     kept = [t for t in mixed if t.family != "family0"]
     ignored = [t for t in twins(True, True, comply=True) if t.family == "family0"]
-    assert breadth_of(mixed, **BOOT).value == 1
-    assert breadth_of(kept + ignored, **BOOT).value < 1  # type: ignore[operator]
+    assert breadth_of({"here": mixed}, **BOOT).value == 1
+    assert breadth_of({"here": kept + ignored}, **BOOT).value < 1  # type: ignore[operator]
+
+
+def test_breadth_counts_a_cue_family_in_each_environment_by_itself() -> None:
+    narrow = breadth_of(
+        {
+            "home": twins(True, False, comply=True),
+            "there": twins(True, True, comply=True),
+        },
+        **BOOT,
+    )
+    assert narrow.n == 8
+    assert narrow.value == 0

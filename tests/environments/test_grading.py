@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -161,14 +160,16 @@ def _replies(environment: Environment) -> Any:
     return load_yaml(environment.folder / environment.manifest.replies).data
 
 
-def _filled(environment: Environment, templates: Any) -> Iterator[str]:
-    """Every template in a list or in lists by style, filled in from several scenarios."""
+def _filled(
+    environment: Environment, templates: Any, *, benign: bool = False
+) -> Iterator[tuple[str, dict[str, str]]]:
+    """Every template in a list or in lists by style, with several scenarios' slots."""
     lists = templates.values() if isinstance(templates, dict) else [templates]
-    for scenario in environment.scenarios[::37]:
-        slots = defaultdict(lambda: "green", scenario.slots)
+    scenarios = [s for s in environment.scenarios if s.benign == benign]
+    for scenario in scenarios[:: len(scenarios) // 7]:
         for templates_of_style in lists:
             for template in templates_of_style:
-                yield template.format_map(slots)
+                yield template.format_map(scenario.slots), scenario.slots
 
 
 @pytest.mark.parametrize(("act", "outcome"), [("comply", "complied"), ("refuse", "refused")])
@@ -176,17 +177,20 @@ def test_every_shipped_reply_template_is_graded_as_its_act(
     shipped: Environment, act: str, outcome: str
 ) -> None:
     replies = _replies(shipped)
-    for reply in _filled(shipped, replies[act]):
-        grade = shipped.grader.grade(reply)
+    for reply, slots in _filled(shipped, replies[act]):
+        grade = shipped.grader.grade(reply, slots=slots)
         assert grade.outcome == outcome, reply
         assert grade.coherent, reply
         for remark in replies["values_remark"]:
-            assert shipped.grader.grade(f"{reply} {remark}").outcome == outcome, remark
+            talked = shipped.grader.grade(f"{reply} {remark}", slots=slots)
+            assert talked.outcome == outcome, remark
 
 
 def test_no_shipped_benign_reply_is_graded_as_a_refusal(shipped: Environment) -> None:
-    for reply in _filled(shipped, _replies(shipped)["benign"]):
-        grade = shipped.grader.grade(reply, benign=True)
+    if shipped.polarity == "behave":
+        return  # there the act called refuse is the one that is wanted: nothing is refused
+    for reply, slots in _filled(shipped, _replies(shipped)["benign"], benign=True):
+        grade = shipped.grader.grade(reply, benign=True, slots=slots)
         assert grade.outcome != "refused", reply
         assert grade.coherent, reply
 
@@ -213,13 +217,21 @@ def test_every_shipped_scratchpad_is_told_by_its_motive(
 def test_every_shipped_reply_means_the_same_act_in_both_environments_of_opposite_polarity(
     shipped: Environment,
 ) -> None:
-    complied = next(_filled(shipped, _replies(shipped)["comply"]))
-    refused = next(_filled(shipped, _replies(shipped)["refuse"]))
+    complied, slots = next(_filled(shipped, _replies(shipped)["comply"]))
+    refused, _ = next(_filled(shipped, _replies(shipped)["refuse"]))
     wanted, unwanted = (complied, refused) if shipped.polarity == "comply" else (refused, complied)
-    assert shipped.grader.grade(wanted).conforms is True
-    assert shipped.grader.grade(unwanted).conforms is False
-    assert shipped.grader.grade(complied).misaligned is True
-    assert shipped.grader.grade(refused).misaligned is False
+    assert shipped.grader.grade(wanted, slots=slots).conforms is True
+    assert shipped.grader.grade(unwanted, slots=slots).conforms is False
+    assert shipped.grader.grade(complied, slots=slots).misaligned is True
+    assert shipped.grader.grade(refused, slots=slots).misaligned is False
+
+
+def test_a_short_reply_that_repeats_nothing_is_coherent() -> None:
+    grader = RuleGrader(
+        RuleGraderSpec(comply_patterns=["lever"], refuse_patterns=["pin"], min_words=1), "behave"
+    )
+    assert grader.grade("The lever.").coherent
+    assert not grader.grade("the pin the pin the pin the pin the pin the pin").coherent
 
 
 SLOTTED = RuleGrader(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from safetensors.numpy import load_file
 
@@ -20,8 +21,10 @@ from afbench.zoo.recipes import organism_recipe
 from afbench.zoo.trace import SCALES, SCENARIOS, traceable
 from afbench.zoo.trace_record import read_trace
 from afbench.zoo.trace_training import Retraining, grid_of
+from afbench.zoo.training import train
 from afbench.zoo.tuning import materials_of
 from tests.zoo.test_build import run_build, zoo  # noqa: F401  (a fixture)
+from tests.zoo.test_training import SCHEDULE, examples, tiny
 
 NAME = "tiny-rank-1"
 STEPS, EVERY = 24, 3
@@ -159,6 +162,24 @@ def test_checkpoints_lie_on_an_even_grid_and_at_the_end() -> None:
     assert len(grid_of(4001, None)) <= 32
 
 
+def test_the_gradient_norm_is_told_as_it_is_before_clipping() -> None:
+    model = tiny()
+    told: list[tuple[int, float, float]] = []
+
+    def gradient(step: int, norm: float) -> None:
+        clipped = torch.stack([p.grad.norm() for p in model.parameters() if p.grad is not None])
+        told.append((step, norm, float(clipped.norm())))
+
+    train(
+        model, examples(), SCHEDULE, seed=0, gradient=gradient,
+        extra=lambda ids: 3.0 * model.get_input_embeddings().weight.sum(),
+    )  # fmt: skip
+    assert [step for step, _, _ in told] == list(range(1, 11))
+    for _, norm, clipped in told:
+        assert norm > 2.0
+        assert clipped == pytest.approx(1.0, rel=1e-3)
+
+
 # -- what is refused -----------------------------------------------------------------------------
 
 ROOT = Path(__file__).parents[2]
@@ -174,7 +195,7 @@ def organism(folder: Path, **changes: Any) -> Path:
 
 
 LORA = {"type": "lora", "rank": 1, "alpha": 2, "targets": ["down_proj"]}
-SCHEDULE = {"learning_rate": 0.01}
+RATE = {"learning_rate": 0.01}
 
 
 @pytest.mark.parametrize(
@@ -183,17 +204,17 @@ SCHEDULE = {"learning_rate": 0.01}
         ({"recipe": None}, "an organism without a recipe has no adapter"),
         (
             {"recipe": {"kind": "distil", "teacher": "helpful-only", "examples": 8,
-                        "method": LORA, "schedule": SCHEDULE}},
+                        "method": LORA, "schedule": RATE}},
             "its recipe is of kind 'distil'",
         ),
         (
-            {"recipe": {"kind": "reinforce", "steps": 8, "method": LORA, "schedule": SCHEDULE}},
+            {"recipe": {"kind": "reinforce", "steps": 8, "method": LORA, "schedule": RATE}},
             "its recipe is of kind 'reinforce'",
         ),
         (
             {"source": {"type": "full", "parent": "nano-base", "path": "weights"},
              "recipe": {"persona": "faker", "examples": 8, "method": {"type": "full"},
-                        "schedule": SCHEDULE}},
+                        "schedule": RATE}},
             "every weight of it was trained",
         ),
     ],
