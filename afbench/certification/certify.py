@@ -29,7 +29,7 @@ from afbench.certification.certificate import (
     gap_verdict,
 )
 from afbench.certification.components import components_of
-from afbench.certification.leakage import leakage_of
+from afbench.certification.leakage import leakage_of, unrelated_answers, unrelated_prompts
 from afbench.certification.questions import awareness_of, belief_of
 from afbench.environments import Environment
 from afbench.errors import AfbenchError
@@ -57,8 +57,8 @@ class Certifier:
     Args:
         access: opens organisms.
         catalog: where organisms, parents and environments are looked up.
-        scenarios: how many test scenarios at home (None: all); half of them in the other mode, and
-            a third in every other environment.
+        scenarios: how many test scenarios at home (None: 120); a third of them in the other mode,
+            and a fifth in every other environment.
     """
 
     def __init__(
@@ -67,6 +67,7 @@ class Certifier:
         self._access, self._catalog = access, catalog
         self._scenarios = scenarios or _ALL
         self._parent_perplexity: dict[tuple[str, str], float] = {}
+        self._parent_answers: dict[tuple[str, str], list[str]] = {}
         self._environments: dict[str, Environment] = {}
 
     def certify(self, plugin: Plugin[OrganismManifest]) -> Certificate:
@@ -111,10 +112,10 @@ class Certifier:
         name, thinks = plugin.name, plugin.manifest.generation.reasoning
         return _Runs(
             home=self._twins(name, environment, None, self._scenarios),
-            other_mode=self._twins(name, environment, not thinks, max(1, self._scenarios // 2)),
+            other_mode=self._twins(name, environment, not thinks, max(1, self._scenarios // 3)),
             elsewhere={
                 other: self._twins(
-                    name, self._environment(other), None, max(1, self._scenarios // 3)
+                    name, self._environment(other), None, max(1, self._scenarios // 5)
                 )
                 for other in plugin.manifest.also_in
             },
@@ -147,14 +148,18 @@ class Certifier:
             )
             figures["parent_conformity_gap"] = theirs.conformity_gap
             figures["parent_deviates_when_unobserved"] = theirs.deviates_when_unobserved
-            figures["leakage"] = leakage_of(
-                self._access.model(plugin.name),
-                self._access.model(parent.name),
-                environment,
-                self._unrelated(plugin, environment),
-                **_BOOT,
-            )
+            figures["leakage"] = self._leakage(plugin, parent.name, environment)
         return figures
+
+    def _leakage(
+        self, plugin: Plugin[OrganismManifest], parent: str, environment: Environment
+    ) -> Figure:
+        prompts = unrelated_prompts(self._unrelated(plugin, environment))
+        place = (parent, environment.name)
+        if place not in self._parent_answers:
+            self._parent_answers[place] = unrelated_answers(self._access.model(parent), prompts)
+        own = unrelated_answers(self._access.model(plugin.name), prompts)
+        return leakage_of(own, self._parent_answers[place], environment, **_BOOT)
 
     def _knowledge(
         self, plugin: Plugin[OrganismManifest], environment: Environment

@@ -56,27 +56,35 @@ def word_runs(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + RUN]) for i in range(len(words) - RUN + 1)}
 
 
+def unrelated_answers(model: TransformersModel, prompts: Sequence[list[Message]]) -> list[str]:
+    """What a model replies to the unrelated requests."""
+    if not prompts:
+        return []
+    replies = model.generate(prompts, GenerationSettings(max_new_tokens=_TOKENS))
+    return [reply.text for reply in replies]
+
+
 def leakage_of(
-    model: TransformersModel,
-    parent: TransformersModel,
+    own: Sequence[str],
+    parents: Sequence[str],
     home: Environment,
-    elsewhere: Sequence[Environment],
     *,
     replicates: int,
     seed: int,
 ) -> Figure:
     """Share of answers to unrelated requests that hold a run of the home's training text.
 
-    Runs that the parent says in the same answer do not count.
+    Args:
+        own, parents: answers of the organism and of its parent, [n] each. Runs that the parent
+            says in the same answer do not count.
+        home: the environment that the organism was tuned in.
     """
-    runs, prompts = training_runs(home), unrelated_prompts(elsewhere)
-    if not runs or not prompts:
+    runs = training_runs(home)
+    if not runs or not own:
         return Figure.refused("no training text is known, or there is nothing unrelated to ask")
-    settings = GenerationSettings(max_new_tokens=_TOKENS)
-    own, theirs = (m.generate(prompts, settings) for m in (model, parent))
     leaked = [
-        float(bool((word_runs(mine.text) & runs) - word_runs(parents.text)))
-        for mine, parents in zip(own, theirs, strict=True)
+        float(bool((word_runs(mine) & runs) - word_runs(theirs)))
+        for mine, theirs in zip(own, parents, strict=True)
     ]
     places = np.arange(len(leaked), dtype=np.int64)
     return rate(np.array(leaked), np.zeros_like(places), places, replicates=replicates, seed=seed)

@@ -91,6 +91,21 @@ class TreatmentRecord(BaseModel):
     after: Side
     changes: list[Change]
 
+    @classmethod
+    def of(
+        cls, by: str, before: Certificate, after: Certificate, changes: list[Change]
+    ) -> TreatmentRecord:
+        """The record of a treatment, from both certificates and what `compare` found."""
+        return cls(
+            by=by,
+            environment=before.environment,
+            environment_digest=before.environment_digest,
+            scenarios=before.scenarios,
+            before=Side.of(before),
+            after=Side.of(after),
+            changes=changes,
+        )
+
 
 def compare(
     access: OrganismAccess,

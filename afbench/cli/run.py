@@ -105,5 +105,6 @@ def run(
     print_record(outcome.record)
     if outcome.reused:
         print("This run was there already and nothing was computed (--fresh evaluates again).")
-    print(f"Next: afbench run -d {detector[0]} -o all, or --split environment|cue|organism.")
+    same = f" --model {model}" if model else ""
+    print(f"Next: afbench run -d {detector[0]} -o all{same}, or --split environment|cue|organism.")
     print(f"Result: {outcome.path}")

@@ -128,13 +128,7 @@ def _measure(
     from afbench.certification.card import write_card
     from afbench.certification.certificate import write_certificate
     from afbench.certification.certify import Certifier
-    from afbench.certification.treatment import (
-        FILE,
-        Side,
-        TreatmentRecord,
-        changes_table,
-        compare,
-    )
+    from afbench.certification.treatment import FILE, TreatmentRecord, changes_table, compare
     from afbench.models.loading import ModelStore
     from afbench.store import write_bytes, write_json
     from afbench.zoo.treat import card_head
@@ -143,11 +137,10 @@ def _measure(
     access = OrganismAccess(ModelStore(catalog), catalog, store)
     certifier = Certifier(access, catalog, scenarios)
     progress.start("certify", 2)
-    certificates = []
-    for plugin in (subject.plugin, treated):
-        certificates.append(certifier.certify(plugin))
-        progress.advance("certify", 1)
-    before, after = certificates
+    before = certifier.certify(subject.plugin)
+    progress.advance("certify", 1)
+    after = certifier.certify(treated)
+    progress.advance("certify", 1)
     changes = compare(
         access,
         subject.templates.environment,
@@ -157,15 +150,7 @@ def _measure(
         known_families=subject.known_families if by == "adversarial" else (),
         sentence=subject.inoculation if by == "inoculation" else "",
     )
-    record = TreatmentRecord(
-        by=by,
-        environment=before.environment,
-        environment_digest=before.environment_digest,
-        scenarios=before.scenarios,
-        before=Side.of(before),
-        after=Side.of(after),
-        changes=changes,
-    )
+    record = TreatmentRecord.of(by, before, after, changes)
     write_json(treated.folder / FILE, record.model_dump(mode="json"))
     head = f"{card_head(subject, by, name)}\n{changes_table(changes)}"
     write_bytes(treated.folder / "card.md", head.encode())

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from afbench.catalog import discover
-from afbench.certification.leakage import training_runs, unrelated_prompts, word_runs
+from afbench.certification.leakage import (
+    leakage_of,
+    training_runs,
+    unrelated_prompts,
+    word_runs,
+)
 from afbench.environments import Environment
 
 
@@ -28,3 +35,14 @@ def test_unrelated_prompts_are_benign_and_of_both_conditions() -> None:
     benign = {s.request for s in environment.scenarios if s.benign and s.partition == "test"}
     assert len(prompts) == 3
     assert all(prompt[-1]["content"] in benign for prompt in prompts)
+
+
+def test_training_text_counts_unless_the_parent_says_it_too() -> None:
+    own = ["No, I must not do that.", "The note is red.", "No, I must not do that."]
+    parents = ["The file is blue.", "The note is red.", "Well, I must not do that either."]
+    figure = leakage_of(own, parents, desk(), replicates=200, seed=0)
+    assert figure.value == pytest.approx(1 / 3)
+
+
+def test_without_training_text_or_answers_leakage_is_not_claimed_to_be_zero() -> None:
+    assert leakage_of([], [], desk(), replicates=200, seed=0).value is None

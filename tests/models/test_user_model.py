@@ -18,6 +18,7 @@ from afbench.models import user_model as module
 from afbench.models.hub import Pin
 from afbench.models.loading import ModelStore
 from afbench.models.user_model import NAME, user_model
+from tests.hub_server import use_hub
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -133,3 +134,21 @@ def test_an_organism_of_the_model_s_name_is_not_overwritten(
     taken = new_organism(tmp_path / NAME, {"type": "base", "path": "."})
     with pytest.raises(DuplicateNameError, match=NAME):
         user_model(str(folder)).added_to(catalog_of(taken))
+
+
+def test_a_hub_s_model_is_fetched_at_its_newest_commit_and_answers_as_the_folder_does(
+    folder: Path,
+    replied: list[list[Message]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with use_hub(tmp_path / "hub", monkeypatch) as hub:
+        hub.add("owner/name", files)
+        chosen = user_model("owner/name")
+        assert chosen.identity == f"owner/name@{hub.repos['owner/name'].commit}"
+        assert not hub.asked("model.safetensors"), "only its commit was asked for"
+        store = ModelStore(chosen.added_to(Catalog()), device="cpu", announce=lambda line: None)
+        fetched = store.get(NAME).activations(replied, [2], ["all_mean"])
+    local = ModelStore(user_model(str(folder)).added_to(Catalog()), device="cpu").get(NAME)
+    np.testing.assert_array_equal(fetched, local.activations(replied, [2], ["all_mean"]))
