@@ -28,6 +28,8 @@ _LABEL: Final = (
 # Up to so many columns, cells are wide enough to hold their number.
 _COLUMNS_WITH_NUMBERS: Final = 24
 _DARK: Final = 0.65
+# A picture with more rows has its columns named at the bottom as well.
+_ROWS_IN_SIGHT: Final = 40
 
 
 def gap_matrix(cells: Sequence[GapCell], *, title: str, measure: str = MEASURE) -> str:
@@ -115,8 +117,8 @@ def _colours(grid: GapGrid, measure: str) -> altair.Chart:
 def _no_values(grid: GapGrid, side: int) -> list[altair.Chart]:
     """Grey cells with a stroke through them, `side` pixels long and high."""
     base = _chart("unvalued", grid)
-    # On a tall picture the columns are named at the bottom too.
-    named = _chart("unvalued", grid, names_at="bottom")
+    tall = len(_down(grid)) > _ROWS_IN_SIGHT
+    named = _chart("unvalued", grid, names_at="bottom" if tall else None)
     return [
         named.mark_rect(color=_NO_VALUE, stroke=_OUTLINE, strokeWidth=0.5),
         base.mark_point(shape="M-1,1L1,-1", size=side**2, stroke=INK, strokeWidth=1),
