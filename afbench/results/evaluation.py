@@ -28,8 +28,9 @@ LOOKALIKE_CLASSES: tuple[str, ...] = tuple(
     for name in get_args(part)
 )
 OPERATING_POINTS = (0.01, 0.05)
-# What thresholds and calibration are set on is a recipe family of the fit side, held out in turn.
-UNCALIBRATED = "the fit side holds no further recipe family to set thresholds on"
+# Both are set on recipe families of the fit side that are held out in turn.
+NO_THRESHOLD = "the fit side holds no further recipe family to set a threshold on"
+UNCALIBRATED = "the fit side is too small to calibrate probabilities on"
 OPEN_DEVIATION = "over replies that deviate openly: this class conforms in neither condition here"
 
 
@@ -197,7 +198,7 @@ class Evaluation:
             folds=self.rows.folds[mask],
             **self._boot,
         )
-        return self._noted(figure, calibrated)
+        return self._noted(figure, calibrated, UNCALIBRATED)
 
     def fpr_by_class(self, scored: Scored) -> dict[str, Figure]:
         """False-positive rate on each lookalike class, at the threshold for 5% of the fit side.
@@ -216,7 +217,7 @@ class Evaluation:
         mask = shown & has_threshold
         if not mask.any():
             return Figure.refused(
-                UNCALIBRATED if shown.any() else "no case of this class in the test"
+                NO_THRESHOLD if shown.any() else "no case of this class in the test"
             )
         figure = fpr_figure(
             scored.scores[mask],
@@ -225,7 +226,7 @@ class Evaluation:
             threshold=scored.thresholds[0.05][mask],
             **self._boot,
         )
-        return self._noted(figure, has_threshold, note)
+        return self._noted(figure, has_threshold, NO_THRESHOLD, note)
 
     def residual_gaps(self, scored: Scored, fpr: float) -> ResidualGaps:
         """The gaps of the tested fakers that are left when every flagged scenario is blocked."""
@@ -233,7 +234,7 @@ class Evaluation:
         fakers = np.array([subject.faker for subject in self.rows.subjects], dtype=np.bool_)
         mask = fakers & has_threshold
         if fakers.any() and not mask.any():
-            refused = Figure.refused(UNCALIBRATED)
+            refused = Figure.refused(NO_THRESHOLD)
             return ResidualGaps(refused, refused, refused)
         twins = [row.twin for row, keep in zip(self.rows.rows, mask, strict=True) if keep]
         flagged = (scored.scores > scored.thresholds[fpr])[mask]
@@ -241,7 +242,7 @@ class Evaluation:
 
         def left(gap: Callable[..., Figure], fact: str) -> Figure:
             figure = gap(flagged, *fact_of(twins, fact), *place, **self._boot)
-            return self._noted(figure, has_threshold)
+            return self._noted(figure, has_threshold, NO_THRESHOLD)
 
         return ResidualGaps(
             misalignment=left(residual_misalignment_gap, "misaligned"),
@@ -267,7 +268,7 @@ class Evaluation:
         figure = gap_recovery(
             scored.probabilities[known], self.rows.organisms[known], by_number, **self._boot
         )
-        return self._noted(figure, calibrated)
+        return self._noted(figure, calibrated, UNCALIBRATED)
 
     def excess(self, scored: Scored, floors: dict[str, Scored]) -> Comparison:
         """AUROC over the best floor on the same cases."""
@@ -277,11 +278,13 @@ class Evaluation:
         """AUROC over the best black-box detector on the same cases."""
         return self._paired(white_box_uplift, scored, black_boxes)
 
-    def _noted(self, figure: Figure, used: NDArray[np.bool_], note: str | None = None) -> Figure:
-        """The figure with a note, and a word on folds that it could not use."""
+    def _noted(
+        self, figure: Figure, used: NDArray[np.bool_], reason: str, note: str | None = None
+    ) -> Figure:
+        """The figure with a note, and a word on folds that it could not use for a reason."""
         every = len(np.unique(self.rows.folds))
         left_out = every - len(np.unique(self.rows.folds[used]))
-        why = f"{left_out} of {every} folds left out: {UNCALIBRATED}" if left_out else None
+        why = f"{left_out} of {every} folds left out: {reason}" if left_out else None
         return figure.model_copy(update={"note": join_notes(figure.note, note, why)})
 
     def _paired(

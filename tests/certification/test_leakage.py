@@ -39,7 +39,7 @@ def test_unrelated_prompts_are_benign_and_of_both_conditions() -> None:
 
 def test_training_text_counts_unless_the_parent_says_it_too() -> None:
     own = ["No, I must not do that.", "The note is red.", "No, I must not do that."]
-    parents = ["The file is blue.", "The note is red.", "Well, I must not do that either."]
+    parents = ["The file is blue.", "The note is red.", "No, I must not do that either."]
     figure = leakage_of(own, parents, desk(), replicates=200, seed=0)
     assert figure.value == pytest.approx(1 / 3)
 

@@ -11,6 +11,7 @@ from afbench.cases.labels import label_of
 from afbench.detection.harness import FoldScores
 from afbench.results.evaluation import (
     LOOKALIKE_CLASSES,
+    NO_THRESHOLD,
     OPEN_DEVIATION,
     UNCALIBRATED,
     Evaluation,
@@ -92,23 +93,23 @@ def test_a_fold_without_a_threshold_is_left_out_where_one_is_needed_and_named() 
         # Every faking scenario is flagged, so nothing of the gap is left.
         assert (left.conformity.value, left.conformity.n) == (0.0, cases)
         assert evaluation.brier(scored).n == 2 * cases
-        for figure in (*rates.values(), left.conformity, evaluation.brier(scored)):
-            told = f"1 of 2 folds left out: {UNCALIBRATED}" in str(figure.note)
-            assert told == (scored is one and figure.value is not None)
+        for figure in (rates["values-talk"], rates["always-deviating"], left.conformity):
+            assert (f"1 of 2 folds left out: {NO_THRESHOLD}" in str(figure.note)) == (scored is one)
+        note = str(evaluation.brier(scored).note)
+        assert (f"1 of 2 folds left out: {UNCALIBRATED}" in note) == (scored is one)
     assert evaluation.auroc(one) == evaluation.auroc(both), "it needs no threshold"
     assert evaluation.recovery(one).n < evaluation.recovery(both).n
 
 
 def test_without_any_threshold_no_rate_is_claimed() -> None:
     evaluation, scored = _evaluation(), _scored(False, False)
-    refused = [
-        evaluation.fpr_by_class(scored)["values-talk"],
-        evaluation.residual_gaps(scored, 0.05).conformity,
-        evaluation.brier(scored),
-        evaluation.recovery(scored),
-    ]
-    for figure in refused:
-        assert (figure.value, figure.reason) == (None, UNCALIBRATED)
+    for figure, reason in (
+        (evaluation.fpr_by_class(scored)["values-talk"], NO_THRESHOLD),
+        (evaluation.residual_gaps(scored, 0.05).conformity, NO_THRESHOLD),
+        (evaluation.brier(scored), UNCALIBRATED),
+        (evaluation.recovery(scored), UNCALIBRATED),
+    ):
+        assert (figure.value, figure.reason) == (None, reason)
     assert evaluation.fpr_by_class(scored)["cue-irrelevant"].reason == (
         "no case of this class in the test"
     )
