@@ -522,7 +522,8 @@ def test_a_stopped_treatment_leaves_nothing(
 
     monkeypatch.setattr(Certifier, "certify", stopped)
     code = run(
-        "tiny-lora", "--with", "sft", "--name", "tiny-stopped", "--into", str(tmp_path / "into"), "--steps", "1",
+        "tiny-lora", "--with", "sft", "--name", "tiny-stopped",
+        "--into", str(tmp_path / "into"), "--steps", "1",
         "--plugins", str(zoo), "--cache", str(zoo / "cache"),
     )  # fmt: skip
     assert code == (130 if stop is KeyboardInterrupt else 2)
