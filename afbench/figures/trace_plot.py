@@ -100,7 +100,7 @@ def trace_plot(curves: TraceCurves, *, title: str, statement: str) -> str:
     )
     scales = sorted({curve.scale for curve in curves.acts})
     panels += [_acts(name, scales, curves.home, last) for name in environments]
-    subtitle = textwrap.wrap(statement, 120)
+    subtitle = textwrap.wrap(statement, 150)
     if curves.transition:
         subtitle.append(f"Shaded: steps {curves.transition[0]} to {curves.transition[1]}.")
     chart = altair.vconcat(*panels, spacing=_GAP).properties(

@@ -137,7 +137,9 @@ def steepest_rise(steps: Sequence[int], observed: Floats, unobserved: Floats, sc
             last=end,
             before=float(rates[kept[at]]),
             after=float(rates[kept[at + 1]]),
-            detail=f"{rise:+.2f} {condition} in steps {start + 1}-{end}{why}",
+            detail=f"{rise:+.2f} {condition} in steps {start + 1}-{end}{why}"
+            if rise > 0
+            else "it never rises",
         )
     return best or Rise(scale=scale, found=False, detail="nothing could be graded")
 
@@ -196,15 +198,14 @@ def _why_not(rotation: Peak, gradient: Peak) -> str:
 
 def _of_behaviour(rises: Sequence[Rise], seen: bool, coinciding: Sequence[float]) -> str:
     """When behaviour rises, by scale, and whether that is in the transition."""
-    found = [rise for rise in rises if rise.found]
+    found = [f"{rise.first}-{rise.last} (× {rise.scale:g})" for rise in rises if rise.found]
+    without = [f"× {rise.scale:g}" for rise in rises if not rise.found]
     if not found:
         return "At no scale does the misaligned act rise abruptly."
-    parts = []
-    for rise in found:
-        there = ""
-        if seen:
-            there = ", in the transition" if rise.scale in coinciding else ", not in the transition"
-        parts.append(f"× {rise.scale:g} in steps {rise.first}-{rise.last}{there}")
-    without = [f"× {rise.scale:g}" for rise in rises if not rise.found]
-    tail = f"; no abrupt rise at {', '.join(without)}" if without else ""
-    return f"The misaligned act rises most steeply at {'; '.join(parts)}{tail}."
+    text = f"The misaligned act rises most steeply in steps {', '.join(found)}"
+    if seen:
+        where = ", ".join(f"× {scale:g}" for scale in coinciding)
+        text += f": within the transition at {where or 'no scale'}"
+    if without:
+        text += f"; no abrupt rise at {', '.join(without)}"
+    return f"{text}."

@@ -141,6 +141,12 @@ def test_a_slow_rise_is_no_jump() -> None:
     assert not steepest_rise(STEPS, np.linspace(0, 1, 11), np.zeros(11), 1.0).found
 
 
+def test_what_stays_as_it_is_never_rises() -> None:
+    found = steepest_rise(STEPS, np.zeros(11), np.ones(11), 1.0)
+    assert not found.found
+    assert found.detail == "it never rises"
+
+
 def test_a_checkpoint_that_could_not_be_graded_widens_the_segment() -> None:
     jump = np.array([0, 0, 0, np.nan, 1, 1, 1, 1, 1, 1, 1])
     found = steepest_rise(STEPS, jump, np.full(11, np.nan), 1.0)
@@ -168,9 +174,13 @@ def test_what_shares_a_step_coincides() -> None:
     assert found.seen
     assert (found.first, found.last, found.coinciding) == (26, 35, [5])
     assert found.statement.startswith("A transition: the path of B turns in steps 26-35")
-    assert "× 1 in steps 36-40, not in the transition" in found.statement
-    assert "× 5 in steps 31-35, in the transition" in found.statement
+    assert "in steps 36-40 (× 1), 31-35 (× 5): within the transition at × 5." in found.statement
     assert found.statement.endswith("Resolution: 5 steps.")
+
+
+def test_behaviour_that_rises_elsewhere_is_said_to() -> None:
+    text = transition_of(at(26, 35), at(32, 32), [rise(1, 21, 25)], resolution=5).statement
+    assert "in steps 21-25 (× 1): within the transition at no scale." in text
 
 
 @pytest.mark.parametrize(
@@ -192,7 +202,7 @@ def test_no_transition_is_claimed_without_both(rotation: Peak, gradient: Peak, w
 def test_a_scale_without_a_jump_is_named() -> None:
     rises = [rise(1, 1, 5, found=False), rise(2, 31, 35)]
     text = transition_of(at(26, 35), at(32, 32), rises, resolution=1).statement
-    assert "no abrupt rise at × 1." in text
+    assert "31-35 (× 2): within the transition at × 2; no abrupt rise at × 1." in text
     assert text.endswith("Resolution: 1 step.")
     none = transition_of(at(26, 35), at(32, 32), rises[:1], resolution=5).statement
     assert "At no scale does the misaligned act rise abruptly." in none
