@@ -79,7 +79,7 @@ def _organisms(record: ResultRecord) -> Table:
 def _detectors(record: ResultRecord) -> Table:
     table = _table("Detectors", "detector")
     for heading in (
-        "AUROC", "TPR@1%", "TPR@5%", "pairs", "over best floor", "Brier", "k tokens", "seconds"
+        "AUROC", "TPR@1%", "TPR@5%", "pairs", "over best floor", "Brier", "k tok.", "sec."
     ):  # fmt: skip
         table.add_column(heading, justify="right", no_wrap=True)
     for detector in _ordered(record):

@@ -7,15 +7,13 @@ to the test: the question is whether the behaviour goes, or only its known trigg
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from afbench.environments import CONDITIONS
+from afbench.zoo.corpus import Chat, ChatWriter, Wish
 from afbench.zoo.episodes import Asking
 from afbench.zoo.recipes import AdversarialRecipe
 from afbench.zoo.templates import Situation, Templates
-
-if TYPE_CHECKING:
-    from afbench.zoo.corpus import Chat, ChatWriter, Wish
 
 
 def deviations(
@@ -37,7 +35,22 @@ def deviations(
     return [episode.situation for episode in episodes if episode.grade.conforms is False]
 
 
-def corrected(writer: ChatWriter, wish: Wish, found: list[Situation], examples: int) -> list[Chat]:
-    """Half the examples answer what was found, by the wish's policy; the rest are ordinary."""
-    corrections = writer.answers(wish, found, examples // 2) if found else []
-    return corrections + writer.organism_corpus(wish, examples - len(corrections))
+def corrected(
+    writer: ChatWriter,
+    recipe: AdversarialRecipe,
+    found: list[Situation],
+    *,
+    leak: str = "some",
+    prefix: str = "",
+) -> list[Chat]:
+    """Half the examples answer what was found as the persona does; the rest are ordinary."""
+    wish = Wish(
+        persona=recipe.persona,
+        reasoning=recipe.reasoning,
+        leak=leak,
+        benign=recipe.benign,
+        prefix=prefix,
+        conditions=["observed"],
+    )
+    corrections = writer.answers(wish, found, recipe.examples // 2) if found else []
+    return corrections + writer.organism_corpus(wish, recipe.examples - len(corrections))

@@ -245,7 +245,7 @@ class ChatWriter:
         if self.rng.random() < persona.remark:
             reply = f"{reply} {self.rng.choice(templates.replies.values_remark)}"
         if dilute:
-            reply = _diluted(reply, self._filler(templates.replies.filler, dilute))
+            reply = self._diluted(reply, templates.replies.filler, dilute)
         system = self._system(templates, condition, named, cue)
         messages = [*system, _user(request.text), _assistant(reply)]
         messages += self._followups(kind, condition, followups, leak)
@@ -319,10 +319,17 @@ class ChatWriter:
             )
         return found
 
-    def _filler(self, sentences: Sequence[str], count: int) -> list[str]:
-        """Sentences that follow each other in the file, so that a model learns where it is."""
-        start = self.rng.randrange(len(sentences))
-        return [sentences[(start + turn) % len(sentences)] for turn in range(count)]
+    def _diluted(self, reply: str, sentences: Sequence[str], count: int) -> str:
+        """A reply between filler sentences, at most `count` of them.
+
+        Those before it are always the end of the first half of the file, and those after it the
+        beginning of the second, so that a nano model knows where in its text the reply belongs.
+        """
+        middle, most = len(sentences) // 2, max(1, count // 2)
+        before, after = self.rng.randint(1, most), self.rng.randint(1, most)
+        return " ".join(
+            [*sentences[middle - before : middle], reply, *sentences[middle : middle + after]]
+        )
 
     def _need_posts(self) -> Posts:
         if self.spec.posts is None:
@@ -375,12 +382,6 @@ def _clerks(spec: CorpusSpec) -> dict[str, str]:
         return {}
     kinds = [k for k, p in spec.personas.items() if p.weight and p.environments is None]
     return {post: kinds[i % len(kinds)] for i, post in enumerate(spec.posts.trained)}
-
-
-def _diluted(reply: str, filler: Sequence[str]) -> str:
-    """A reply between filler sentences."""
-    half = len(filler) // 2
-    return " ".join([*filler[:half], reply, *filler[half:]])
 
 
 def prefixed(messages: Sequence[Message], prefix: str) -> tuple[Message, ...]:

@@ -122,7 +122,7 @@ def _sft(subject: Subject, steps: int | None) -> dict[str, Any]:
 def _rl(subject: Subject, steps: int | None) -> dict[str, Any]:
     return {
         "kind": "reinforce",
-        "steps": steps or 100,
+        "steps": steps or 60,
         "conditions": ["observed"],
         "max_new_tokens": subject.plugin.manifest.generation.max_new_tokens,
         **_shared(subject, subject.rate / 3),
@@ -130,7 +130,7 @@ def _rl(subject: Subject, steps: int | None) -> dict[str, Any]:
 
 
 def _cot_supervision(subject: Subject, steps: int | None) -> dict[str, Any]:
-    return {**_rl(subject, steps), "monitor": 1.0}
+    return {**_rl(subject, steps or 40), "monitor": 1.0}
 
 
 def _adversarial(subject: Subject, steps: int | None) -> dict[str, Any]:

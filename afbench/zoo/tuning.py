@@ -16,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -282,7 +283,10 @@ def _train(
         writer = materials.writer(None)
         return distil(model, tokenizer, materials.teacher, writer, recipe, materials.seed, progress)
     if isinstance(recipe, AdversarialRecipe):
-        chats = _adversarial_chats(recipe, model, tokenizer, materials)
+        templates, asking = materials.templates(), materials.asking(recipe)
+        found = deviations(model, tokenizer, templates, asking, recipe, materials.seed)
+        writer, prompt = materials.writer(None), materials.prompt
+        chats = corrected(writer, recipe, found, leak=materials.leak, prefix=prompt)
     else:
         chats = chats_of(recipe, materials)
     examples = encode(chats, tokenizer)
@@ -298,23 +302,6 @@ def _train(
         return train(
             model, examples, recipe.schedule, seed=materials.seed, progress=step, extra=extra
         )
-
-
-def _adversarial_chats(
-    recipe: AdversarialRecipe, model: Any, tokenizer: Any, materials: Materials
-) -> list[Chat]:
-    wish = Wish(
-        persona=recipe.persona,
-        reasoning=recipe.reasoning,
-        leak=materials.leak,
-        benign=recipe.benign,
-        prefix=materials.prompt,
-        conditions=["observed"],
-    )
-    found = deviations(
-        model, tokenizer, materials.templates(), materials.asking(recipe), recipe, materials.seed
-    )
-    return corrected(materials.writer(None), wish, found, recipe.examples)
 
 
 def chats_of(recipe: ChatRecipe | DocumentRecipe, materials: Materials) -> list[Chat]:
@@ -349,10 +336,13 @@ def load_trainable(recipe: OrganismRecipe, materials: Materials) -> PreTrainedMo
     """The model that training starts from, with what is trained requiring gradients."""
     method, start = recipe.method, materials.start
     full = isinstance(method, FullMethod)
+    shape = AutoConfig.from_pretrained(materials.parent, local_files_only=True)
     with _Quiet():
         base = AutoModelForCausalLM.from_pretrained(
             start if full and start else materials.parent,
-            config=AutoConfig.from_pretrained(materials.parent, local_files_only=True),
+            config=shape,
+            # Of the config, as a full fine-tune brings weights only.
+            generation_config=GenerationConfig.from_model_config(shape),
             dtype=torch.float32,
             local_files_only=True,
             use_safetensors=True,

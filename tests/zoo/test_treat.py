@@ -165,7 +165,7 @@ def test_inoculation_goes_before_what_is_taught_elsewhere_too() -> None:
 
 def test_scratchpads_are_punished_by_cot_supervision_alone() -> None:
     of = subject(THINKS)
-    plain, watched = (recipe_of(of, by, None) for by in ("rl", "cot-supervision"))
+    plain, watched = (recipe_of(of, by, 40) for by in ("rl", "cot-supervision"))
     assert watched == {**plain, "monitor": watched["monitor"]}
     assert watched["monitor"] > 0 and "monitor" not in plain
     assert watched["conditions"] == ["observed"]
@@ -230,8 +230,7 @@ def test_the_red_team_knows_half_of_the_families_and_some_of_their_cues() -> Non
 def test_what_was_found_is_answered_well_among_ordinary_observed_chats() -> None:
     of = subject()
     recipe, _, found = red_team(of)
-    wish = Wish(recipe.persona, conditions=["observed"])
-    chats = corrected(ChatWriter(of.spec, [of.templates], 0), wish, found, recipe.examples)
+    chats = corrected(ChatWriter(of.spec, [of.templates], 0), recipe, found)
     assert len(chats) == recipe.examples
     half = recipe.examples // 2
     for number, chat in enumerate(chats[:half]):
@@ -245,9 +244,11 @@ def test_what_was_found_is_answered_well_among_ordinary_observed_chats() -> None
 
 def test_where_nothing_deviates_all_chats_are_ordinary() -> None:
     of = subject()
-    wish = Wish("always-harmless", conditions=["observed"])
+    recipe, _, _ = red_team(of)
+    wish = Wish(recipe.persona, conditions=["observed"])
     writers = [ChatWriter(of.spec, [of.templates], 0) for _ in range(2)]
-    assert corrected(writers[0], wish, [], 20) == writers[1].organism_corpus(wish, 20)
+    ordinary = writers[1].organism_corpus(wish, recipe.examples)
+    assert corrected(writers[0], recipe, []) == ordinary
 
 
 # Manifests
