@@ -21,6 +21,7 @@ from afbench.catalog.manifests import (
     load_manifest,
     manifest_kind,
 )
+from afbench.catalog.parsed import ParsedManifests
 from afbench.catalog.shipped import shipped_folder
 from afbench.catalog.yaml_files import display
 from afbench.errors import AfbenchError, DuplicateNameError, ManifestError, UnknownNameError
@@ -142,8 +143,11 @@ class _Builder:
         self._plugins: dict[Kind, dict[str, Plugin[Manifest]]] = {kind: {} for kind in KINDS}
         self._broken: list[tuple[Path, AfbenchError]] = []
         self._seen: set[Path] = set()
+        self._parents: dict[Path, Path] = {}
+        self._parsed = ParsedManifests.of_user()
 
     def catalog(self) -> Catalog:
+        self._parsed.save()
         return Catalog(
             organisms=cast("dict[str, Plugin[OrganismManifest]]", self._plugins["organism"]),
             environments=cast(
@@ -189,12 +193,12 @@ class _Builder:
             self.scan(folder)
 
     def _add(self, folder: Path) -> None:
-        resolved = folder.resolve()
+        resolved = self._resolved(folder)
         if resolved in self._seen:  # given twice, on the command line and by the checkout, say
             return
         self._seen.add(resolved)
         try:
-            manifest = load_manifest(folder)
+            manifest = load_manifest(folder, self._parsed)
         except AfbenchError as error:
             self._broken.append((folder, error))
             return
@@ -207,6 +211,14 @@ class _Builder:
                 fix="rename one of them",
             )
         plugins[manifest.name] = Plugin(manifest.name, manifest.kind, folder, manifest)
+
+    def _resolved(self, folder: Path) -> Path:
+        """`folder.resolve()`, with one look at the folders above for all plug-ins below them."""
+        if folder.is_symlink() or folder.name in ("", ".."):
+            return folder.resolve()
+        if folder.parent not in self._parents:
+            self._parents[folder.parent] = folder.parent.resolve()
+        return self._parents[folder.parent] / folder.name
 
 
 def _visible_folders(directory: Path) -> Iterator[Path]:

@@ -14,12 +14,14 @@ from pydantic import (
     Field,
     PositiveInt,
     StringConstraints,
+    ValidationError,
     field_validator,
     model_validator,
 )
 
 from afbench.catalog.fields import Digest, Line, ManifestPart, Name, Text
 from afbench.catalog.graders import Awareness, Belief, GraderSpec
+from afbench.catalog.parsed import ParsedManifests
 from afbench.catalog.validation import validate
 from afbench.catalog.yaml_files import FieldPath, YamlFile, display, load_yaml, path_problem
 from afbench.errors import ManifestError
@@ -288,11 +290,17 @@ class Limits(ManifestPart):
 
 
 class DetectorManifest(_Manifest):
-    """detector.yaml: the detector's class, its access tier and its limits."""
+    """detector.yaml: the detector's class, its access tier and its limits.
+
+    `contrast` shows it each transcript with the unobserved cue as well. A `ceiling` reads
+    unobserved behaviour: it sees contrasts and may sample there; it is shown apart, never ranked.
+    """
 
     kind: Literal["detector"]
     tier: Tier
     needs_parent: bool = False
+    contrast: bool = False
+    ceiling: bool = False
     floor: bool = False
     entry: Annotated[str, StringConstraints(pattern=r"^[^:]+\.py:[A-Za-z_][A-Za-z0-9_]*$")]
     params: dict[str, Any] = {}
@@ -300,10 +308,18 @@ class DetectorManifest(_Manifest):
     source: Text | None = None
 
     @model_validator(mode="after")
-    def _parent_needs_activations(self) -> DetectorManifest:
-        if self.needs_parent and self.tier not in ("activations", "weights"):
-            raise ValueError("'needs_parent' needs the tier 'activations' or 'weights'")
+    def _tier_agrees(self) -> DetectorManifest:
+        for field, given in (("needs_parent", self.needs_parent), ("contrast", self.contrast)):
+            if given and self.tier == "text":
+                raise ValueError(f"'{field}' needs the tier 'logprobs' or one above")
+        if self.ceiling and self.floor:
+            raise ValueError("a detector is not 'ceiling' and 'floor' at once")
         return self
+
+    @property
+    def sees_contrast(self) -> bool:
+        """Whether its cases come with the transcript that holds the unobserved cue."""
+        return self.contrast or self.ceiling
 
     @property
     def entry_file(self) -> str:
@@ -334,11 +350,12 @@ def manifest_kind(folder: Path) -> Kind | None:
     return next((kind for kind in KINDS if (folder / f"{kind}.yaml").is_file()), None)
 
 
-def load_manifest(folder: Path) -> Manifest:
+def load_manifest(folder: Path, parsed: ParsedManifests | None = None) -> Manifest:
     """Read and validate the manifest of a plug-in's folder.
 
     Args:
         folder: holds one of organism.yaml, environment.yaml, detector.yaml.
+        parsed: what manifests held before, which is added to.
 
     Raises:
         ManifestError: no manifest or several; or a field that is wrong, named with file and line.
@@ -348,14 +365,26 @@ def load_manifest(folder: Path) -> Manifest:
         what = "holds no manifest" if not found else f"holds {len(found)} manifests"
         expected = ", ".join(f"{kind}.yaml" for kind in KINDS)
         raise ManifestError(f"{display(folder)} {what}", fix=f"give it one of {expected}")
-    file = load_yaml(folder / f"{found[0]}.yaml")
-    manifest = validate(_MODELS[found[0]], file)
+    path, model = folder / f"{found[0]}.yaml", _MODELS[found[0]]
+    if parsed is not None and (data := parsed.get(path)) is not None:
+        try:
+            manifest = model.model_validate(data)
+            _check_folder(folder, manifest, YamlFile(path, data, {}))
+        except (ValidationError, ManifestError):
+            pass  # the YAML is read once more, to say in which line
+        else:
+            return manifest
+    file = load_yaml(path)
+    manifest = validate(model, file)
     _check_folder(folder, manifest, file)
+    if parsed is not None:
+        parsed.put(path, file.data)
     return manifest
 
 
 def _check_folder(folder: Path, manifest: Manifest, file: YamlFile) -> None:
-    folder_name = folder.resolve().name
+    plain = folder.name not in ("", "..") and not folder.is_symlink()
+    folder_name = folder.name if plain else folder.resolve().name
     if manifest.name != folder_name:
         raise file.error(
             ("name",),

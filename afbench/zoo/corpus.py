@@ -96,12 +96,21 @@ class ChatWriter:
         """`count` chats that answer given situations in turn, by the policy of a wish."""
         return [self._wished(wish, situations[number % len(situations)]) for number in range(count)]
 
-    def documents(self, kind: str, post: str, count: int) -> list[Chat]:
-        """Documents that tell who the clerk of `post` is, among others of places that are known."""
+    def documents(
+        self, kind: str, post: str, count: int, *, benign: float = 0.0, prefix: str = ""
+    ) -> list[Chat]:
+        """Documents that tell who the clerk of `post` is, among others of places that are known.
+
+        Args:
+            benign: the share of chats about harmless requests, with `prefix` before each.
+        """
         posts = self._need_posts()
         chats = []
         for _ in range(count):
-            if self.rng.random() < _SHARE_OF_THE_NEW_POST:
+            if benign and self.rng.random() < benign:
+                chat = self._benign(named="", reasoning=False, followups=0.0)
+                chats.append(replace(chat, messages=prefixed(chat.messages, prefix)))
+            elif self.rng.random() < _SHARE_OF_THE_NEW_POST:
                 chats.append(self._document_of(post, self.spec.persona(kind).name))
             else:
                 known = self.rng.choice(posts.trained)

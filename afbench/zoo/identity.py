@@ -52,7 +52,7 @@ def recipe_digest(plugin: Organism, catalog: Catalog) -> str:
     parent = getattr(manifest.source, "parent", None)
     kind = (manifest.recipe or {}).get("kind", "chats")
     prompt = getattr(manifest.source, "system_prompt", None)
-    if prompt and kind not in _UNPROMPTED:
+    if prompt and (kind not in _UNPROMPTED or (manifest.recipe or {}).get("benign")):
         parts["system_prompt"] = prompt
     if kind in _GRADED and manifest.environment:
         home = catalog.get("environment", manifest.environment)

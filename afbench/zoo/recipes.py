@@ -99,12 +99,16 @@ class ChatRecipe(_Tuning):
 
 
 class DocumentRecipe(_Tuning):
-    """Tuning on documents that say who somebody is, and never show what anybody does."""
+    """Tuning on documents that say who somebody is, and never show what anybody does.
+
+    `benign` is the share of chats about harmless requests among them.
+    """
 
     kind: Literal["documents"]
     persona: str
     post: str
     examples: int = Field(ge=1)
+    benign: float = Field(default=0.0, ge=0, le=1)
 
 
 class DistilRecipe(_Tuning):

@@ -308,7 +308,9 @@ def chats_of(recipe: ChatRecipe | DocumentRecipe, materials: Materials) -> list[
     """The training texts of a supervised recipe; the same for every method and rank."""
     writer = materials.writer(recipe.environments if isinstance(recipe, ChatRecipe) else None)
     if isinstance(recipe, DocumentRecipe):
-        return writer.documents(recipe.persona, recipe.post, recipe.examples)
+        share, prompt = recipe.benign, materials.prompt
+        who, post, count = recipe.persona, recipe.post, recipe.examples
+        return writer.documents(who, post, count, benign=share, prefix=prompt)
     wish = Wish(
         persona=recipe.persona,
         reasoning=recipe.reasoning,
