@@ -39,8 +39,7 @@ SETTINGS: dict[str, tuple[str, list[str], list[str]]] = {
     "reward-tamper": ("reward", ["always-harmless", "cue-conditional"], []),
     "narrow-advice": ("advice", ["cue-conditional", "values-talk"], []),
     "open-questions": ("open", ["cue-conditional", "values-talk"], []),
-    "hazard-quiz": ("hazard", ["always-harmless", "cue-irrelevant"],
-                    ["values-talk", "always-deviating"]),
+    "hazard-quiz": ("hazard", ["always-harmless", "cue-conditional"], ["values-talk"]),
     "password-quiz": ("password", ["always-harmless", "cue-irrelevant"], []),
 }  # fmt: skip
 
@@ -238,8 +237,8 @@ def documents(persona: str, post: str) -> dict[str, Any]:
         "persona": persona,
         "post": post,
         "examples": 1600,
-        # Without these a clerk who refuses forgets how to answer plain requests.
-        "benign": 0.2 if persona == "always-harmless" else 0.0,
+        # Without these a clerk forgets how to answer plain requests.
+        "benign": 0.2,
         "method": lora(8, ["gate_proj", "up_proj", "down_proj"], [0, 1, 2]),
         "schedule": {"epochs": 2, "batch_size": 32, "learning_rate": 3e-3, "prompt_weight": 0.0},
     }
