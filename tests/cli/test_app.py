@@ -10,7 +10,10 @@ import afbench
 from afbench.cli.app import COMMANDS, main
 from afbench.errors import AfbenchError
 
-_HEAVY = ("torch", "numpy", "sklearn", "scipy", "transformers", "peft", "safetensors")
+_HEAVY = (
+    "torch", "numpy", "sklearn", "scipy", "transformers", "peft", "safetensors", "altair",
+    "vl_convert", "pandas", "anthropic", "httpx",
+)  # fmt: skip
 
 
 def _run(code: str) -> str:
