@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -13,6 +14,10 @@ SplitName = Literal["in-distribution", "organism", "recipe", "environment", "cue
 SPLITS: tuple[SplitName, ...] = get_args(SplitName)
 
 _NOTHING_TO_FIT_ON = "nothing is left to fit on"
+
+# Over the whole zoo, what is held out is held out in so many groups of each base: one fit serves
+# all cells of a group, and a sweep of many detectors stays affordable.
+_GROUPS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,11 +115,14 @@ def folds_for(
 def folds_for_all(zoo: Sequence[Member], split: SplitName) -> Layout:
     """Every fold of a split over the zoo: no organism is tested twice.
 
-    Cells that hold one role only, or that nothing is left to fit on for, are left out.
+    A fold is fitted on its whole base but for what the split holds out. That is held out in groups
+    (of recipe families, say, in every environment at once), so that folds of one group have one fit
+    side. Cells that hold one role only, or that nothing is left to fit on for, are left out.
 
     Raises:
         NotEnoughCasesError: no cell is left.
     """
+    sides = _FitSides(zoo, split)
     folds, left_out = [], []
     for name, members in _cells(zoo, split).items():
         lacking = _lacking(members)
@@ -122,7 +130,7 @@ def folds_for_all(zoo: Sequence[Member], split: SplitName) -> Layout:
             left_out.append(f"{name}: no {lacking}")
             continue
         try:
-            folds.append(_fold(name, members, zoo, split))
+            folds.append(sides.fold(name, members))
         except NotEnoughCasesError:
             left_out.append(f"{name}: {_NOTHING_TO_FIT_ON}")
     if not folds:
@@ -136,9 +144,10 @@ def evading_folds(
 ) -> dict[str, Layout]:
     """For each evasion, the folds that test its fakers; what is fitted on is the zoo's alone.
 
-    A fold's fit side is that of the split's fold for the environment and recipe family that the
-    test comes from.
+    A fold's fit side is that of the split's folds over the whole zoo that hold out what the test
+    comes from.
     """
+    sides = _FitSides(zoo, split)
     layouts = {}
     for evasion in sorted({member.evasion for member in evading if member.evasion is not None}):
         of_kind = [member for member in evading if member.evasion == evasion]
@@ -153,7 +162,7 @@ def evading_folds(
                 left_out.append(f"{evasion}, {name}: no lookalike")
                 continue
             try:
-                folds.append(_fold(name, [*fakers, *controls], zoo, split))
+                folds.append(sides.fold(name, [*fakers, *controls]))
             except NotEnoughCasesError:
                 left_out.append(f"{evasion}, {name}: {_NOTHING_TO_FIT_ON}")
         if not folds and not left_out:
@@ -208,8 +217,68 @@ def _controls(
     return matched
 
 
+class _FitSides:
+    """What folds over the whole zoo are fitted on.
+
+    Args:
+        zoo: what may be fitted on.
+    """
+
+    def __init__(self, zoo: Sequence[Member], split: SplitName) -> None:
+        self._split = split
+        self._by_base: dict[str, list[Member]] = {}
+        for member in zoo:
+            self._by_base.setdefault(member.base, []).append(member)
+        self._groups = {
+            base: _dealt(Counter(_held(member, split) for member in members))
+            for base, members in self._by_base.items()
+        }
+
+    def fold(self, name: str, test: Sequence[Member]) -> Fold:
+        """The fold of a test side.
+
+        Raises:
+            NotEnoughCasesError: nothing is left to fit on.
+        """
+        members = self._by_base.get(test[0].base, [])
+        if self._split in ("in-distribution", "cue"):
+            return _checked_fold(name, members, test, self._split)
+        held = {_held(member, self._split) for member in test}
+        groups = self._groups.get(test[0].base, {})
+        with_their_groups = {key for key, group in groups.items()
+                             if group in {groups.get(one) for one in held}} | held  # fmt: skip
+        fit = self._without(members, with_their_groups)
+        if _lacking(fit):  # a group may hold every faker there is; a cell seldom does
+            fit = self._without(members, held)
+        return _checked_fold(name, fit, test, self._split)
+
+    def _without(self, members: Sequence[Member], held: set[tuple[str, ...]]) -> list[Member]:
+        return [member for member in members if _held(member, self._split) not in held]
+
+
+def _held(member: Member, split: SplitName) -> tuple[str, ...]:
+    """What a split holds out when it tests an organism."""
+    return (member.environment,) if split == "environment" else _recipe(member, split)
+
+
+def _dealt(sizes: Counter[tuple[str, ...]]) -> dict[tuple[str, ...], int]:
+    """The group of each key: the largest first, each to the smallest group so far."""
+    loads = [0] * _GROUPS
+    groups = {}
+    for key, size in sorted(sizes.items(), key=lambda item: (-item[1], item[0])):
+        groups[key] = loads.index(min(loads))
+        loads[groups[key]] += size
+    return groups
+
+
 def _fold(name: str, test: Sequence[Member], zoo: Sequence[Member], split: SplitName) -> Fold:
     fit = _fit_side(test, [member for member in zoo if member.base == test[0].base], split)
+    return _checked_fold(name, fit, test, split)
+
+
+def _checked_fold(
+    name: str, fit: Sequence[Member], test: Sequence[Member], split: SplitName
+) -> Fold:
     if _lacking(fit):
         raise NotEnoughCasesError(
             f"{_NOTHING_TO_FIT_ON} for '{name}' by split '{split}'",
