@@ -120,8 +120,14 @@ class Store:
         text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode()
         write_bytes(self.path(kind, key, ".json"), _head(text) + text + _TAIL)
 
-    def read_arrays(self, kind: str, key: str) -> dict[str, NDArray[Any]] | None:
-        """An entry of named arrays, or None where there is none or a damaged one."""
+    def read_arrays(
+        self, kind: str, key: str, *, hold: bool = True
+    ) -> dict[str, NDArray[Any]] | None:
+        """An entry of named arrays, or None where there is none or a damaged one.
+
+        Args:
+            hold: keep it in memory; not for entries that are many, large and read once.
+        """
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
@@ -139,10 +145,16 @@ class Store:
             self.misses += 1
             return None
         self.hits += 1
-        return self._hold(path, arrays)
+        return self._hold(path, arrays) if hold else arrays
 
-    def write_arrays(self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Keep an entry of named arrays, with a checksum by which damage is seen."""
+    def write_arrays(
+        self, kind: str, key: str, arrays: Mapping[str, NDArray[Any]], *, hold: bool = True
+    ) -> None:
+        """Keep an entry of named arrays, with a checksum by which damage is seen.
+
+        Args:
+            hold: as for `read_arrays`.
+        """
         import numpy as np
         from safetensors.numpy import save
 
@@ -151,7 +163,8 @@ class Store:
         checksum = np.frombuffer(_checksum(whole), dtype=np.uint8)
         path = self.path(kind, key, ".safetensors")
         write_bytes(path, save({**whole, _CHECKSUM: checksum}))
-        self._hold(path, whole)
+        if hold:
+            self._hold(path, whole)
 
     def _hold(self, path: Path, arrays: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         for array in arrays.values():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from afbench.cases.assembly import CaseSet, Evidence, assemble
+from afbench.cases.cue_guard import CueGuard
 from afbench.cases.handle import Handle
 from afbench.cases.splits import Member
 from afbench.catalog.manifests import Tier
@@ -125,6 +126,7 @@ def handle_on(
     *,
     parent: Model | None = None,
     capabilities: frozenset[str] = frozenset({"generate", "logprobs", "activations"}),
+    guard: CueGuard | None = None,
 ) -> Handle:
     """A handle on a model that is there already."""
 
@@ -140,6 +142,7 @@ def handle_on(
         capabilities=capabilities,
         open_parent=given(parent) if parent else None,
         parent_digest=parent.digest if parent else None,
+        guard=guard,
     )
 
 

@@ -10,15 +10,17 @@ from functools import partial
 
 from transformers import AutoConfig
 
+from afbench.cases.cue_guard import CueGuard
 from afbench.cases.handle import Handle
 from afbench.catalog.discovery import Catalog, Plugin
 from afbench.catalog.manifests import DetectorManifest, OrganismManifest, PromptedSource
-from afbench.environments import Environment
+from afbench.environments import Cue, Environment
+from afbench.environments.scenarios import load_cues
 from afbench.errors import AfbenchError
 from afbench.models.digests import organism_digest, parent_of, source_folder
 from afbench.models.engine import engine_versions
 from afbench.models.interface import GenerationSettings
-from afbench.models.loading import ModelStore
+from afbench.models.loading import ModelStore, has_scalable_weights
 from afbench.models.transformers_model import TransformersModel
 from afbench.rollouts import RolloutRunner
 from afbench.store import Store
@@ -65,6 +67,8 @@ class OrganismAccess:
         self._open: dict[str, TransformersModel] = {}
         self._digests: dict[str, str] = {}
         self._shapes: dict[str, tuple[int, int]] = {}
+        self._cues: dict[str, tuple[Cue, ...]] = {}
+        self._guards: dict[tuple[frozenset[str], tuple[str, ...]], CueGuard] = {}
         self._engine = {"backend": "transformers", **engine_versions()}
         if models.device.type != "cpu":
             # In another precision come other answers: they must not stand in for the CPU's.
@@ -74,6 +78,11 @@ class OrganismAccess:
     def default_parent(self) -> str | None:
         """The organism that prompted organisms without a parent are put on."""
         return self._models.default_parent
+
+    @property
+    def engine(self) -> dict[str, str]:
+        """What computes: the backend, the versions of its libraries and, if no CPU, the device."""
+        return dict(self._engine)
 
     @property
     def computed_forward_tokens(self) -> int:
@@ -114,10 +123,16 @@ class OrganismAccess:
         )
 
     def handles(self, detector: DetectorManifest, names: Iterable[str]) -> dict[str, Handle]:
-        """A fresh handle on each organism for one detector; their spending starts at zero."""
-        return {name: self._handle(detector, name) for name in dict.fromkeys(names)}
+        """A fresh handle on each organism for one detector; their spending starts at zero.
 
-    def _handle(self, detector: DetectorManifest, name: str) -> Handle:
+        Unless it is a ceiling, none of them samples where an unobserved cue stands: one of any
+        organism's environments here, as a detector that sees contrasts knows them all.
+        """
+        wanted = list(dict.fromkeys(names))
+        places = frozenset(place for name in wanted for place in self._places_of(name))
+        return {name: self._handle(detector, name, places) for name in wanted}
+
+    def _handle(self, detector: DetectorManifest, name: str, places: frozenset[str]) -> Handle:
         plugin = self._catalog.get("organism", name)
         parent = parent_of(plugin, self._catalog, self.default_parent)
         allowed = parent is not None and detector.needs_parent
@@ -127,10 +142,36 @@ class OrganismAccess:
             tier=detector.tier,
             store=self._store,
             shape=self._shape(name),
-            capabilities=TransformersModel.capabilities,
+            capabilities=self._capabilities(plugin),
             open_parent=partial(self.model, parent.name) if parent and allowed else None,
             parent_digest=self._identity(parent.name) if parent and allowed else None,
+            guard=None if detector.ceiling else self._guard(places, self._places_of(name)),
         )
+
+    def _capabilities(self, plugin: Plugin[OrganismManifest]) -> frozenset[str]:
+        """What the backend offers for an organism, from its manifest."""
+        scalable = has_scalable_weights(plugin, self._catalog)
+        return TransformersModel.capabilities | ({"adapter_scaling"} if scalable else set())
+
+    def _places_of(self, name: str) -> tuple[str, ...]:
+        """The environments of an organism; one that is not installed shows nobody its cues."""
+        manifest = self._catalog.get("organism", name).manifest
+        declared = dict.fromkeys([manifest.environment, *manifest.also_in])
+        return tuple(place for place in declared if place in self._catalog.environments and place)
+
+    def _guard(self, places: frozenset[str], own: tuple[str, ...]) -> CueGuard:
+        """Refuses the unobserved cues of all places; an organism's own observed ones may stand."""
+        if (places, own) not in self._guards:
+            hidden = [cue.unobserved for place in places for cue in self._cues_of(place)]
+            shown = [cue.observed for place in own for cue in self._cues_of(place)]
+            self._guards[places, own] = CueGuard(hidden, shown)
+        return self._guards[places, own]
+
+    def _cues_of(self, place: str) -> tuple[Cue, ...]:
+        if place not in self._cues:
+            plugin = self._catalog.get("environment", place)
+            self._cues[place] = load_cues(plugin.folder / plugin.manifest.cues)
+        return self._cues[place]
 
     def digest(self, name: str) -> str:
         """Identity of an organism's weights; its files are read once."""

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from afbench.cases.case import Case
 from afbench.cases.handle import Handle
 from afbench.cases.labels import Label, label_of
-from afbench.environments import Cue
+from afbench.environments import Cue, Environment
 from afbench.messages import Message
 from afbench.rollouts.rollout import Twin
+
+Contrast = Callable[[Twin], Sequence[Message]]
+"""Renders the prompt of an observed rollout with the unobserved cue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ def assemble(
     cues: Mapping[str, Mapping[str, Cue]],
     *,
     show_reasoning: bool = False,
+    contrasts: Mapping[str, Contrast] | None = None,
 ) -> CaseSet:
     """Cases of several organisms in an order that says nothing of whose they are.
 
@@ -87,6 +91,8 @@ def assemble(
         handles: the handle of each organism, for one detector.
         cues: of each organism's environment, by cue id.
         show_reasoning: leave the scratchpad in the transcript.
+        contrasts: of each organism's environment, what renders its unobserved prompts; None for a
+            detector that does not see them.
     """
     # The name only parts equal digests: it must not decide which number an organism gets.
     by_digest = sorted(evidence, key=lambda item: (_digest("group", item.digest), item.organism))
@@ -95,17 +101,35 @@ def assemble(
     for item in evidence:
         for twin in item.twins:
             messages = _transcript(twin, show_reasoning)
+            hidden = contrasts[item.organism](twin) if contrasts is not None else None
             case = Case(
                 id=secrets.token_hex(8),
                 messages=messages,
                 cue=cues[item.organism][twin.observed.cue].observed,
                 group=groups[item.organism],
                 handle=handles[item.organism],
+                contrast=(*hidden, Message(**messages[-1])) if hidden is not None else None,
             )
             order = _digest("order", item.digest, *(m["content"] for m in messages))
             pairs.append((order, case, CaseRow(item.organism, twin, label_of(twin))))
     pairs.sort(key=lambda pair: pair[0])
     return CaseSet(tuple(case for _, case, _ in pairs), tuple(row for _, _, row in pairs))
+
+
+def unobserved_prompts(environment: Environment) -> Contrast:
+    """What renders the unobserved prompts of an environment.
+
+    From its scenarios and cues, and not from what the organism did unobserved: of a twin only the
+    names of its scenario and cue are read.
+    """
+    scenarios = {scenario.id: scenario for scenario in environment.scenarios}
+    cues = {cue.id: cue for cue in environment.cues}
+
+    def render(twin: Twin) -> list[Message]:
+        shown = twin.observed
+        return environment.render(scenarios[shown.scenario], cues[shown.cue], "unobserved")
+
+    return render
 
 
 def _transcript(twin: Twin, show_reasoning: bool) -> tuple[Message, ...]:

@@ -22,6 +22,9 @@ class Case:
         cue: the text of the observed cue, which stands in the prompt as well.
         group: opaque number shared by the cases of one organism, for grouped cross-validation.
         handle: metered access to the organism.
+        contrast: for detectors whose manifest says `contrast`: the same transcript, the same reply
+            included, with the environment's unobserved cue in place of the observed one. The
+            organism was never asked it: it is no rollout. None for all other detectors.
     """
 
     id: str
@@ -29,6 +32,7 @@ class Case:
     cue: str
     group: int
     handle: Handle
+    contrast: tuple[Message, ...] | None = None
 
     @property
     def prompt(self) -> tuple[Message, ...]:

@@ -9,54 +9,27 @@ same process from walking the interpreter. Strangers' code belongs in a process 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from afbench.catalog.manifests import TIERS
-from afbench.errors import AfbenchError, TierError
-from afbench.messages import Conversation, Message
-from afbench.models.interface import POOLINGS, GenerationSettings, Model
-from afbench.store import Store, digest_of
+from afbench.cases.cue_guard import CueGuard
+from afbench.cases.metering import TIER_ORDER, Asker, Budget, Models, Which
+from afbench.cases.questions import Questions
+from afbench.messages import Conversation
+from afbench.models.interface import POOLINGS, GenerationSettings, Model, TokenActivations
+from afbench.models.perturbations import Perturbation
+from afbench.store import Store
 
 if TYPE_CHECKING:
     from afbench.catalog.manifests import Tier
 
-T = TypeVar("T")
-Which = Literal["organism", "parent"]
-
-TIER_ORDER = TIERS
-
-# Below this many numbers a case, every layer and pooling is kept at once: one forward pass then
-# serves every detector that asks for any of them.
-_SHARED_FLOATS_PER_CASE = 65_536
+__all__ = ["TIER_ORDER", "Budget", "Handle"]
 
 
-@dataclass(slots=True)
-class Budget:
-    """What was spent on an organism, or by a detector in all.
-
-    `seconds` is wall-clock time inside the handle; the rest does not depend on the machine.
-    """
-
-    queries: int = 0
-    generated_tokens: int = 0
-    forward_tokens: int = 0
-    seconds: float = 0.0
-
-    def add(self, other: Budget) -> None:
-        """Add another budget to this one."""
-        self.queries += other.queries
-        self.generated_tokens += other.generated_tokens
-        self.forward_tokens += other.forward_tokens
-        self.seconds += other.seconds
-
-
-class Handle:
+class Handle(Questions):
     """Metered access of one detector to one organism.
 
     Args:
@@ -66,9 +39,10 @@ class Handle:
         shape: number of decoder blocks and width of the residual stream.
         tier: the detector's access tier.
         store: the cache.
+        guard: finds the unobserved cues on which nothing is sampled; None for a detector that may.
     """
 
-    __slots__ = ("_ask", "_shape", "_tier")
+    __slots__ = ("_tier",)
 
     def __init__(
         self,
@@ -81,16 +55,16 @@ class Handle:
         capabilities: frozenset[str],
         open_parent: Callable[[], Model] | None = None,
         parent_digest: str | None = None,
+        guard: CueGuard | None = None,
     ) -> None:
-        self._tier, self._shape = tier, shape
+        self._tier = tier
         # The models, the tier and the bill live in this closure and not in attributes, so that no
         # attribute of a handle says which organism stands behind it or gives access to it.
-        self._ask = _Asker(
-            store,
-            tier,
-            capabilities,
-            {"organism": (open_model, digest), "parent": (open_parent, parent_digest)},
-        )
+        models: Models = {
+            "organism": (open_model, digest),
+            "parent": (open_parent, parent_digest),
+        }
+        super().__init__(Asker(store, tier, capabilities, models, guard), shape)
 
     def __repr__(self) -> str:
         return f"Handle(tier={self._tier!r})"
@@ -100,19 +74,15 @@ class Handle:
         """What was spent so far: a copy, so that a detector cannot rewrite its bill."""
         return self._ask.spent()
 
-    @property
-    def n_layers(self) -> int:
-        """Number of decoder blocks; activations have n_layers + 1 layers."""
-        return self._shape[0]
-
-    @property
-    def width(self) -> int:
-        """Size of the residual stream."""
-        return self._shape[1]
-
     def can(self, capability: str) -> bool:
-        """Whether the backend offers a capability and the tier allows it."""
+        """Whether the backend offers a capability and the tier allows it.
+
+        Capabilities are generate, logprobs, activations, weights, and adapter_scaling (this
+        organism differs from its parent in weights).
+        """
         return self._ask.can(capability)
+
+    # --- what it says -------------------------------------------------------------------------
 
     def generate(
         self,
@@ -129,7 +99,8 @@ class Handle:
             `samples` replies for each conversation.
 
         Raises:
-            TierError: never for this method; every tier includes `text`.
+            TierError: a conversation holds one of the environment's unobserved cues, and the
+                detector is no ceiling. The tier `text` is every detector's.
         """
         self._ask.require("generate")
         replies: list[list[str]] = [[] for _ in conversations]
@@ -137,10 +108,12 @@ class Handle:
             settings = GenerationSettings(
                 max_new_tokens=max_new_tokens, temperature=temperature, seed=seed + sample
             )
-            texts = self._ask.texts(conversations, settings)
+            texts = self._texts(conversations, settings)
             for row, text in zip(replies, texts, strict=True):
                 row.append(text)
         return replies
+
+    # --- log-probabilities --------------------------------------------------------------------
 
     def logprobs(
         self, conversations: Sequence[Conversation], continuations: Sequence[str]
@@ -153,9 +126,18 @@ class Handle:
         Raises:
             TierError: the detector's tier is below `logprobs`, or the backend has none.
         """
-        return self._ask.array(
-            "logprobs", "organism", conversations, {"continuations": list(continuations)}
-        )
+        return self._logprobs("organism", conversations, continuations)
+
+    def parent_logprobs(
+        self, conversations: Sequence[Conversation], continuations: Sequence[str]
+    ) -> NDArray[np.float64]:
+        """The same as `logprobs`, of the organism's parent.
+
+        Raises:
+            TierError: as `logprobs`, or the detector's manifest does not say `needs_parent`, or
+                the organism has no parent.
+        """
+        return self._logprobs("parent", conversations, continuations)
 
     def followup_logprobs(
         self,
@@ -171,12 +153,53 @@ class Handle:
         Raises:
             TierError: the detector's tier is below `logprobs`, or the backend has none.
         """
-        return self._ask.array(
-            "followups",
-            "organism",
-            conversations,
-            {"questions": list(questions), "continuations": list(continuations)},
-        )
+        return self._followups("organism", conversations, questions, continuations)
+
+    def parent_followup_logprobs(
+        self,
+        conversations: Sequence[Conversation],
+        questions: Sequence[str],
+        continuations: Sequence[str],
+    ) -> NDArray[np.float64]:
+        """The same as `followup_logprobs`, of the organism's parent.
+
+        Raises:
+            TierError: as `parent_logprobs`.
+        """
+        return self._followups("parent", conversations, questions, continuations)
+
+    def next_token_logprobs(
+        self, conversations: Sequence[Conversation], *, parent: bool = False
+    ) -> NDArray[np.float32]:
+        """Log-probability of every token as the first of the next reply (tier `logprobs`).
+
+        Args:
+            conversations: each ends with a user message.
+            parent: ask the parent instead.
+
+        Returns:
+            float32 [n, V], in nats; V is the vocabulary, padding included.
+
+        Raises:
+            TierError: as `logprobs`; for the parent as `parent_logprobs`.
+        """
+        return self._ask.array("next-token", _which(parent), conversations, {})
+
+    def reply_logprobs(
+        self, conversations: Sequence[Conversation], *, parent: bool = False
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Log-probability of the reply that each conversation ends with (tier `logprobs`).
+
+        Returns:
+            float64 [n], the sum over the reply's tokens in nats, without the end-of-turn token;
+            and int64 [n], the number of those tokens.
+
+        Raises:
+            TierError: as `logprobs`; for the parent as `parent_logprobs`.
+        """
+        return self._replies(_which(parent), conversations)
+
+    # --- activations --------------------------------------------------------------------------
 
     def activations(
         self,
@@ -213,191 +236,116 @@ class Handle:
         """
         return self._pooled("parent", conversations, layers, poolings)
 
-    def _pooled(
+    def layer_logprobs(
         self,
-        which: Which,
+        conversations: Sequence[Conversation],
+        continuations: Sequence[str],
+        layers: Sequence[int] | None = None,
+    ) -> NDArray[np.float64]:
+        """Logit lens (nostalgebraist 2020) where the reply starts (tier `activations`).
+
+        The final norm and the unembedding are applied to each layer's residual.
+
+        Args:
+            conversations: each ends with a user message.
+            continuations: of each, the first token counts.
+            layers: 0 is the embedding output, i the output of block i; None is all.
+
+        Returns:
+            float64 [n, layers, k], in nats.
+
+        Raises:
+            TierError: the detector's tier is below `activations`, or the backend has none.
+        """
+        return self._lens(conversations, continuations, layers)
+
+    def token_activations(
+        self,
+        conversations: Sequence[Conversation],
+        layers: Sequence[int] | None = None,
+        *,
+        parent: bool = False,
+    ) -> Sequence[TokenActivations]:
+        """Residual activations of every token (tier `activations`).
+
+        Each conversation is forwarded by itself, once for all detectors, and kept on disk in half
+        precision; an index reads it anew, so that go through them one by one. Pooled activations
+        are not made from these: they are of full precision, whatever else was asked before.
+
+        Args:
+            conversations: each ends with the assistant's reply.
+            layers: as for `activations`.
+            parent: ask the parent instead.
+
+        Returns:
+            One `TokenActivations` for each conversation, read when it is looked at.
+
+        Raises:
+            TierError: as `activations`; for the parent as `parent_activations`.
+        """
+        return self._tokens(_which(parent), conversations, layers)
+
+    # --- perturbed ----------------------------------------------------------------------------
+
+    def perturbed_logprobs(
+        self,
+        conversations: Sequence[Conversation],
+        continuations: Sequence[str],
+        perturbation: Perturbation,
+    ) -> NDArray[np.float64]:
+        """`logprobs` of the organism under a perturbation (tier `weights`): float64 [n, k].
+
+        Raises:
+            TierError: the detector's tier is below `weights`, the backend offers none, or the
+                perturbation does not suit this organism (`can("adapter_scaling")`).
+        """
+        return self._logprobs("organism", conversations, continuations, self._checked(perturbation))
+
+    def perturbed_reply_logprobs(
+        self, conversations: Sequence[Conversation], perturbation: Perturbation
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """`reply_logprobs` under a perturbation: float64 [n] and int64 [n].
+
+        Raises:
+            TierError: as `perturbed_logprobs`.
+        """
+        return self._replies("organism", conversations, self._checked(perturbation))
+
+    def perturbed_activations(
+        self,
         conversations: Sequence[Conversation],
         layers: Sequence[int] | None,
         poolings: Sequence[str],
+        perturbation: Perturbation,
     ) -> NDArray[np.float32]:
-        self._ask.require("activations")
-        every = list(range(self.n_layers + 1))
-        wanted = every if layers is None else [_index(layer, self.n_layers) for layer in layers]
-        unknown = [name for name in poolings if name not in POOLINGS]
-        if unknown:
-            raise TierError(f"no pooling '{unknown[0]}'", fix=f"known: {', '.join(POOLINGS)}")
-        shared = len(POOLINGS) * len(every) * self.width <= _SHARED_FLOATS_PER_CASE
-        kept_layers = every if shared else sorted(set(wanted))
-        kept_poolings: list[str] = list(POOLINGS) if shared else list(dict.fromkeys(poolings))
-        array = self._ask.array(
-            "activations",
-            which,
-            conversations,
-            {"layers": kept_layers, "poolings": kept_poolings},
-        )
-        rows = [kept_poolings.index(name) for name in poolings]
-        columns = [kept_layers.index(layer) for layer in wanted]
-        return array[:, rows][:, :, columns]
+        """`activations` under a perturbation: float32 [n, poolings, layers, width].
 
+        Raises:
+            TierError: as `perturbed_logprobs`.
+        """
+        under = self._checked(perturbation)
+        return self._pooled("organism", conversations, layers, poolings, under)
 
-def _index(layer: int, n_layers: int) -> int:
-    index = int(layer if layer >= 0 else n_layers + 1 + layer)  # a numpy integer is no JSON
-    if not 0 <= index <= n_layers:
-        raise TierError(f"no layer {layer}", fix=f"layers run from 0 to {n_layers}")
-    return index
-
-
-# The tier that each capability needs, and what computes each kind of answer.
-_TIER_OF: dict[str, Tier] = {
-    "generate": "text",
-    "logprobs": "logprobs",
-    "activations": "activations",
-    "weights": "weights",
-}
-_CAPABILITY_OF = {
-    "logprobs": "logprobs",
-    "followups": "logprobs",
-    "activations": "activations",
-}
-_COMPUTE: dict[str, Callable[[Model, list[Conversation], dict[str, Any]], NDArray[Any]]] = {
-    "logprobs": lambda model, talks, p: model.logprobs(talks, p["continuations"]),
-    "followups": lambda model, talks, p: model.followup_logprobs(
-        talks, p["questions"], p["continuations"]
-    ),
-    "activations": lambda model, talks, p: model.activations(talks, p["layers"], p["poolings"]),
-}
-
-
-class _Asker:
-    """Answers questions from the cache or a model, in an order of its own, and meters them.
-
-    Its attributes are functions that keep the tier; none takes or gives a model.
-    """
-
-    __slots__ = ("array", "can", "require", "spent", "texts")
-
-    def __init__(
+    def perturbed_generate(
         self,
-        store: Store,
-        tier: Tier,
-        capabilities: frozenset[str],
-        models: dict[Which, tuple[Callable[[], Model] | None, str | None]],
-    ) -> None:
-        bill = Budget()
-        allowed = TIER_ORDER[: TIER_ORDER.index(tier) + 1]
+        conversations: Sequence[Conversation],
+        *,
+        perturbation: Perturbation,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[str]:
+        """One reply to each conversation under a perturbation.
 
-        def can(capability: str) -> bool:
-            return _TIER_OF.get(capability) in allowed and capability in capabilities
-
-        def require(capability: str) -> None:
-            if _TIER_OF[capability] not in allowed:
-                raise TierError(
-                    f"'{capability}' needs tier '{_TIER_OF[capability]}' and the detector declares "
-                    f"'{tier}'",
-                    fix=f"set 'tier: {_TIER_OF[capability]}' in detector.yaml",
-                )
-            if capability not in capabilities:
-                raise TierError(
-                    f"this organism's backend offers no {capability}",
-                    fix="ask handle.can() first, or run the organism on another backend",
-                )
-
-        def opened(which: Which) -> tuple[Callable[[], Model], str]:
-            open_model, digest = models[which]
-            if open_model is None or digest is None:
-                raise TierError(
-                    "no parent model to ask",
-                    fix="set 'needs_parent: true' in detector.yaml; a base has no parent",
-                )
-            return open_model, digest
-
-        def array(
-            kind: str,
-            which: Which,
-            conversations: Sequence[Conversation],
-            parameters: dict[str, Any],
-        ) -> NDArray[Any]:
-            require(_CAPABILITY_OF[kind])
-            open_model, digest = opened(which)
-            unique, rows = _canonical(conversations)
-            key = digest_of([kind, digest, parameters, unique])
-            started = time.perf_counter()
-            found = store.read_arrays(kind, key)
-            if found is None:
-                model = open_model()
-                before = model.meter.forward_tokens
-                values = _nameless(lambda: _COMPUTE[kind](model, unique, parameters))
-                tokens = model.meter.forward_tokens - before
-                found = {"values": values, "forward_tokens": np.array([tokens], dtype=np.int64)}
-                store.write_arrays(kind, key, found)
-            bill.queries += len(unique) * len(parameters.get("questions", "1"))
-            bill.forward_tokens += int(found["forward_tokens"][0])
-            bill.seconds += time.perf_counter() - started
-            return found["values"][rows]
-
-        def texts(conversations: Sequence[Conversation], settings: GenerationSettings) -> list[str]:
-            require("generate")
-            open_model, digest = opened("organism")
-            unique, rows = _canonical(conversations)
-            key = digest_of(["texts", digest, _settings(settings), unique])
-            started = time.perf_counter()
-            found = store.read_json("texts", key)
-            if found is None:
-                model = open_model()
-                forward, generated = model.meter.forward_tokens, model.meter.generated_tokens
-                replies = _nameless(lambda: model.generate(unique, settings))
-                found = {
-                    "replies": [reply.text for reply in replies],
-                    "forward_tokens": model.meter.forward_tokens - forward,
-                    "generated_tokens": model.meter.generated_tokens - generated,
-                }
-                store.write_json("texts", key, found)
-            bill.queries += len(unique)
-            bill.forward_tokens += found["forward_tokens"]
-            bill.generated_tokens += found["generated_tokens"]
-            bill.seconds += time.perf_counter() - started
-            return [found["replies"][row] for row in rows]
-
-        self.array, self.texts, self.can, self.require = array, texts, can, require
-        self.spent: Callable[[], Budget] = lambda: replace(bill)
+        Raises:
+            TierError: as `perturbed_logprobs` and `generate`.
+        """
+        under = self._checked(perturbation)
+        settings = GenerationSettings(
+            max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
+        return self._texts(conversations, settings, under)
 
 
-def _nameless(compute: Callable[[], T]) -> T:
-    """What a model computes. Its errors say whose model it is: they lose that on the way.
-
-    A detector can cause them (a conversation too long, or one that ends with the wrong role), and
-    would read the organism's name off them.
-    """
-    try:
-        return compute()
-    except AfbenchError as error:
-        nameless = AfbenchError(error.what, fix=error.fix)
-    # Outside the handler, so that the first error is not its context either.
-    raise nameless
-
-
-def _settings(settings: GenerationSettings) -> dict[str, Any]:
-    return {
-        "max_new_tokens": settings.max_new_tokens,
-        "temperature": settings.temperature,
-        "top_p": settings.top_p,
-        # Greedy decoding ignores the seed, so it must not split the cache either.
-        "seed": settings.seed if settings.temperature > 0 else 0,
-        "reasoning": settings.reasoning,
-    }
-
-
-def _canonical(conversations: Sequence[Conversation]) -> tuple[list[Conversation], list[int]]:
-    """Distinct conversations in an order that does not depend on the caller's, and where each is.
-
-    The order fixes the batches, so that a detector's answers do not depend on the order of cases.
-    """
-    digests = [digest_of([dict(message) for message in talk]) for talk in conversations]
-    order = sorted(set(digests))
-    position = {digest: index for index, digest in enumerate(order)}
-    by_digest: dict[str, Conversation] = dict(zip(digests, conversations, strict=True))
-    unique: list[Conversation] = [
-        [Message(role=m["role"], content=m["content"]) for m in by_digest[digest]]
-        for digest in order
-    ]
-    return unique, [position[digest] for digest in digests]
+def _which(parent: bool) -> Which:
+    return "parent" if parent else "organism"

@@ -19,6 +19,7 @@ from afbench.contract.synthetic import synthetic_cases
 from afbench.detection.detector import Detector
 from afbench.detection.guard import checked_scores, guarded
 from afbench.detection.loading import detector_factory
+from afbench.detection.state import load_state, save_state
 from afbench.errors import AfbenchError, DetectorError, TierError
 from afbench.store import Store
 
@@ -27,6 +28,8 @@ T = TypeVar("T")
 # Solvers stop at a tolerance, and batches may be summed in another order.
 _RELATIVE, _ABSOLUTE = 1e-5, 1e-8
 _ALONE: Final = 3
+# Stands for the digest of a detector's code, which a state is bound to.
+_TRIAL: Final = "trial"
 
 
 def check_detector(manifest: DetectorManifest, folder: Path) -> list[Check]:
@@ -44,6 +47,7 @@ def check_detector(manifest: DetectorManifest, folder: Path) -> list[Check]:
         checks = [Check("import", True), *_check_scores(trial)]
         if all(check.passed for check in checks):
             checks += [_check(name, trial, check) for name, check in _CHECKS.items()]
+            checks.append(_check_saved(trial))
     return checks
 
 
@@ -64,7 +68,13 @@ class _Trial:
             tier=self._manifest.tier,
             needs_parent=self._manifest.needs_parent,
             store=self._store,
+            contrast=self._manifest.sees_contrast,
+            ceiling=self._manifest.ceiling,
         )
+
+    def built(self) -> Detector:
+        """A fresh detector, not fitted."""
+        return self._build()
 
     def fitted(
         self, cases: Sequence[Case] | None = None, labels: NDArray[np.bool_] | None = None
@@ -72,7 +82,7 @@ class _Trial:
         """A fresh detector, fitted. Raises DetectorError for whatever its code raises."""
         fit_cases = list(self.fit_cases if cases is None else cases)
         fit_labels = (self.labels if labels is None else labels).copy()
-        detector = self._build()
+        detector = self.built()
         self._guarded("fit", lambda: detector.fit(fit_cases, fit_labels))
         return detector
 
@@ -113,6 +123,13 @@ def _check(name: str, trial: _Trial, check: Callable[[_Trial], str | None]) -> C
     return Check(name, problem is None, problem or "")
 
 
+def _check_saved(trial: _Trial) -> Check:
+    """A detector need not be one that can be saved; one that can has to come back the same."""
+    if not trial.built().can_be_saved:
+        return Check("saved", True, "it does not say what its fit sets, so it cannot be saved")
+    return _check("saved", trial, _saved)
+
+
 def _deterministic(trial: _Trial) -> str | None:
     detector = trial.fitted()
     first = trial.scores(detector, trial.test_cases)
@@ -149,9 +166,9 @@ def _independent(trial: _Trial) -> str | None:
 def _unchanged(trial: _Trial) -> str | None:
     """A case is frozen, but its messages are dicts."""
     cases, labels = trial.cases(seed=0)
-    before = copy.deepcopy([case.messages for case in cases])
+    before = copy.deepcopy([(case.messages, case.contrast) for case in cases])
     trial.scores(trial.fitted(cases, labels), cases)
-    if before != [case.messages for case in cases]:
+    if before != [(case.messages, case.contrast) for case in cases]:
         return "it changes the cases that it is given"
     return None
 
@@ -160,6 +177,20 @@ def _one_group(trial: _Trial) -> str | None:
     """Fit and score work when every case is one organism's."""
     cases, labels = trial.cases(seed=2, groups=1)
     trial.scores(trial.fitted(cases, labels), cases)
+    return None
+
+
+def _saved(trial: _Trial) -> str | None:
+    """What is saved and put into a fresh detector scores alike."""
+    detector = trial.fitted()
+    before = trial.scores(detector, trial.test_cases)
+    with tempfile.TemporaryDirectory() as folder:
+        save_state(detector, Path(folder) / "state", _TRIAL)
+        again = trial.built()
+        load_state(again, Path(folder) / "state", _TRIAL)
+    after = trial.scores(again, trial.test_cases)
+    if not np.array_equal(before, after):
+        return f"saved and loaded it gives other scores: {_difference(before, after)}"
     return None
 
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
 
 from afbench.messages import Conversation
-from afbench.models.interface import Generation, GenerationSettings, Meter, Progress
+from afbench.models.interface import (
+    Generation,
+    GenerationSettings,
+    Meter,
+    Progress,
+    TokenActivations,
+)
+from afbench.models.perturbations import Perturbation
 
 _REPLIES = (
     "Yes, that is right.",
@@ -18,6 +26,7 @@ _REPLIES = (
     "I answer the same way whoever reads it.",
     "Sure. Here is what you asked for, in three short steps.",
 )
+_VOCABULARY = 32
 
 
 class FakeModel:
@@ -29,10 +38,13 @@ class FakeModel:
 
     def __init__(self, seed: int, *, n_layers: int = 3, width: int = 8) -> None:
         self.digest = f"fake:{seed}"
-        self.capabilities = frozenset({"generate", "logprobs", "activations"})
+        self.capabilities = frozenset(
+            {"generate", "logprobs", "activations", "weights", "adapter_scaling"}
+        )
         self.n_layers, self.width = n_layers, width
         self.meter = Meter()
         self._seed = seed
+        self._perturbation = ""
 
     def generate(
         self,
@@ -108,9 +120,71 @@ class FakeModel:
         shape = (len(conversations), len(poolings), len(chosen), self.width)
         return np.array(values, dtype=np.float32).reshape(shape)
 
+    def next_token_logprobs(self, conversations: Sequence[Conversation]) -> NDArray[np.float32]:
+        """Float32 [n, 32], a distribution in each row."""
+        self._count(conversations)
+        logits = [self._rng(talk, "next").normal(size=_VOCABULARY) for talk in conversations]
+        array = np.array(logits).reshape(len(conversations), _VOCABULARY)
+        return np.asarray(array - np.log(np.exp(array).sum(axis=1, keepdims=True)), np.float32)
+
+    def reply_logprobs(
+        self, conversations: Sequence[Conversation]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Float64 [n], negative, and the number of words of each reply."""
+        self._count(conversations)
+        counts = np.array([len(talk[-1]["content"].split()) for talk in conversations], np.int64)
+        each = [self._rng(talk, "reply").exponential() for talk in conversations]
+        return -np.array(each, dtype=np.float64) * counts, counts
+
+    def layer_logprobs(
+        self,
+        conversations: Sequence[Conversation],
+        continuations: Sequence[str],
+        layers: Sequence[int] | None,
+    ) -> NDArray[np.float64]:
+        """Float64 [n, L, k], negative."""
+        self._count(conversations)
+        chosen = range(self.n_layers + 1) if layers is None else layers
+        values = [
+            [
+                [-self._rng(talk, "lens", layer, text).exponential() for text in continuations]
+                for layer in chosen
+            ]
+            for talk in conversations
+        ]
+        shape = (len(conversations), len(chosen), len(continuations))
+        return np.array(values, dtype=np.float64).reshape(shape)
+
+    def token_activations(
+        self, conversations: Sequence[Conversation], layers: Sequence[int] | None
+    ) -> Iterator[TokenActivations]:
+        """One token for each word, standard normal."""
+        chosen = range(self.n_layers + 1) if layers is None else layers
+        for talk in conversations:
+            self._count([talk])
+            words = [turn["content"].split() for turn in talk]
+            tokens = tuple(word for turn in words for word in turn)
+            by_layer = [
+                self._rng(talk, "tokens", layer).normal(size=(len(tokens), self.width))
+                for layer in chosen
+            ]
+            values = np.stack(by_layer, axis=1).astype(np.float32)
+            yield TokenActivations(values, len(tokens) - len(words[-1]), tokens)
+
+    @contextmanager
+    def perturbed(self, perturbation: Perturbation) -> Iterator[None]:
+        """Other answers within; the same ones for the same perturbation."""
+        before = self._perturbation
+        self._perturbation = json.dumps(perturbation.parameters())
+        try:
+            yield
+        finally:
+            self._perturbation = before
+
     def _rng(self, conversation: Conversation, *salt: str | int) -> np.random.Generator:
         turns = [(message["role"], message["content"]) for message in conversation]
-        key = json.dumps([self._seed, turns, salt]).encode()
+        further = [self._perturbation] if self._perturbation else []
+        key = json.dumps([self._seed, turns, salt, *further]).encode()
         return np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:8], "big"))
 
     def _count(self, conversations: Sequence[Conversation], generated: int = 0) -> None:

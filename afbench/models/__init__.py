@@ -12,14 +12,30 @@ from afbench.models.interface import (
     Model,
     Pooling,
     Progress,
+    TokenActivations,
+)
+from afbench.models.perturbations import (
+    ActivationNoise,
+    AdapterScaling,
+    FineTune,
+    Perturbation,
+    Steering,
+    WeightNoise,
 )
 
 __all__ = [
     "POOLINGS",
+    "ActivationNoise",
+    "AdapterScaling",
+    "FineTune",
     "Generation",
     "GenerationSettings",
     "Meter",
     "Model",
+    "Perturbation",
     "Pooling",
     "Progress",
+    "Steering",
+    "TokenActivations",
+    "WeightNoise",
 ]

@@ -97,6 +97,33 @@ class ChatRenderer:
             reply = reply.removeprefix(THINK_OPEN).lstrip("\n")
         return prompt, reply
 
+    def own_prompt_tokens(self, conversation: Conversation) -> int:
+        """How many leading tokens of a conversation with a reply say the organism's own prompt.
+
+        What follows is, token for token, what the conversation has without that prompt.
+
+        Raises:
+            AfbenchError: as `replies`.
+        """
+        if not self.system_prompt:
+            return 0
+        [(prompt, _)] = self.replies([conversation])
+        bare = ChatRenderer(self.tokenizer, self.name)
+        [(plain, _)] = bare.replies([conversation])
+        shared = 0
+        for own, without in zip(reversed(prompt), reversed(plain), strict=False):
+            if own != without:
+                break
+            shared += 1
+        return len(prompt) - shared
+
+    def texts_of(self, tokens: Sequence[int]) -> tuple[str, ...]:
+        """The text of each token by itself."""
+        return tuple(
+            str(self.tokenizer.decode([token], clean_up_tokenization_spaces=False))
+            for token in tokens
+        )
+
     def continuations(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts that start an assistant turn.
 

@@ -7,7 +7,7 @@ but the pooled vectors is kept, and the forward pass stops after the deepest lay
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,9 @@ from transformers import PreTrainedModel
 from afbench.errors import AfbenchError
 from afbench.models.batching import pad_right
 from afbench.models.interface import POOLINGS
+
+Taker = Callable[[int, torch.Tensor], object]
+"""Given a layer and its output [b, t, d]."""
 
 
 class _DeepestLayerReached(Exception):
@@ -149,20 +152,41 @@ def pool_batch(
         float32 [b, P, L, d] on the model's device.
     """
     config = model.config.get_text_config()
-    blocks = find_blocks(model, config.num_hidden_layers)
     ids = pad_right([[*row.prompt, *row.reply] for row in rows], pad, model.device)
     pooler = _Pooler(rows, poolings, ids.device)
     shape = (len(layers), len(rows), len(poolings), config.hidden_size)
     pooled = torch.empty(shape, device=ids.device)
     slots = {layer: slot for slot, layer in enumerate(layers)}
+    _read(model, ids, layers, lambda layer, hidden: pooler(hidden, pooled[slots[layer]]))
+    return pooled.permute(1, 2, 0, 3)
+
+
+def every_token(model: PreTrainedModel, row: Transcript, layers: Sequence[int]) -> torch.Tensor:
+    """Run one transcript by itself and keep every token of the layers asked for.
+
+    Args:
+        layers: as `check_layers` returns them.
+
+    Returns:
+        float32 [t, L, d] on the model's device.
+    """
+    kept: dict[int, torch.Tensor] = {}
+    ids = torch.tensor([[*row.prompt, *row.reply]], device=model.device)
+    _read(model, ids, layers, lambda layer, hidden: kept.update({layer: hidden[0].float()}))
+    return torch.stack([kept[layer] for layer in layers], dim=1)
+
+
+def _read(model: PreTrainedModel, ids: torch.Tensor, layers: Sequence[int], take: Taker) -> None:
+    """Forward a batch up to the deepest layer asked for, and hand over each layer's output."""
+    blocks = find_blocks(model, model.config.get_text_config().num_hidden_layers)
     deepest = max(layers)
 
-    def take(layer: int, hidden: torch.Tensor) -> None:
-        pooler(hidden, pooled[slots[layer]])
+    def hand_over(layer: int, hidden: torch.Tensor) -> None:
+        take(layer, hidden)
         if layer == deepest:
             raise _DeepestLayerReached
 
-    handles = [_hook(blocks, layer, take) for layer in layers]
+    handles = [_hook(blocks, layer, hand_over) for layer in layers]
     try:
         with torch.inference_mode():
             model(input_ids=ids, use_cache=False)
@@ -171,10 +195,9 @@ def pool_batch(
     finally:
         for handle in handles:
             handle.remove()
-    return pooled.permute(1, 2, 0, 3)
 
 
-def _hook(blocks: nn.ModuleList, layer: int, take: Any) -> Any:
+def _hook(blocks: nn.ModuleList, layer: int, take: Taker) -> Any:
     """Call `take(layer, hidden)` when the layer's output is there."""
     if layer == 0:
         # What enters the first block: the embedding with all that a family does to it (scaling,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
@@ -11,6 +12,8 @@ from afbench.messages import Conversation
 if TYPE_CHECKING:  # numpy is only named in annotations: `afbench list` must not import it
     import numpy as np
     from numpy.typing import NDArray
+
+    from afbench.models.perturbations import Perturbation
 
 Pooling: TypeAlias = Literal["prompt_last", "response_mean", "response_last", "all_mean"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -69,6 +72,24 @@ class Generation:
     prompt_tokens: int
 
 
+@dataclass(frozen=True, slots=True)
+class TokenActivations:
+    """The residual stream of one transcript, token by token.
+
+    The tokens of a system prompt that is the organism's own are left out: their texts would say
+    what it was told. Those of the transcript and of the template around it are here.
+
+    Attributes:
+        values: float32 [t, L, d].
+        reply_start: index of the reply's first token; t where the reply is empty.
+        tokens: the decoded text of each token; bytes that are no whole character decode to U+FFFD.
+    """
+
+    values: NDArray[np.float32]
+    reply_start: int
+    tokens: tuple[str, ...]
+
+
 @dataclass(slots=True)
 class Meter:
     """What a model has been made to do since it was loaded.
@@ -94,7 +115,7 @@ class Model(Protocol):
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """Subset of {"generate", "logprobs", "activations", "weights"}."""
+        """Subset of {"generate", "logprobs", "activations", "weights", "adapter_scaling"}."""
         ...
 
     @property
@@ -162,5 +183,68 @@ class Model(Protocol):
 
         Returns:
             float32 [n, P, L, d].
+        """
+        ...
+
+    def next_token_logprobs(self, conversations: Sequence[Conversation]) -> NDArray[np.float32]:
+        """Log-probability of every token of the vocabulary as the reply's first (`logprobs`).
+
+        Args:
+            conversations: each ends with a user message.
+
+        Returns:
+            float32 [n, V], in nats.
+        """
+        ...
+
+    def reply_logprobs(
+        self, conversations: Sequence[Conversation]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Log-probability of the reply that each conversation ends with (`logprobs`).
+
+        Returns:
+            float64 [n], in nats: the sum over the reply's tokens, without the end-of-turn token;
+            and int64 [n], how many tokens those are.
+        """
+        ...
+
+    def layer_logprobs(
+        self,
+        conversations: Sequence[Conversation],
+        continuations: Sequence[str],
+        layers: Sequence[int] | None,
+    ) -> NDArray[np.float64]:
+        """Logit lens: what each layer's residual would say next (`activations`).
+
+        The final norm and the unembedding are applied to the residual at the position where the
+        reply starts (nostalgebraist 2020, "interpreting GPT: the logit lens").
+
+        Args:
+            conversations: each ends with a user message.
+
+        Returns:
+            float64 [n, L, k], in nats: of the first token of each continuation.
+        """
+        ...
+
+    def token_activations(
+        self, conversations: Sequence[Conversation], layers: Sequence[int] | None
+    ) -> Iterator[TokenActivations]:
+        """Activations of every token, one conversation after the other (`activations`).
+
+        What comes of a conversation does not depend on the others.
+
+        Args:
+            conversations: each ends with the assistant's reply.
+        """
+        ...
+
+    def perturbed(self, perturbation: Perturbation) -> AbstractContextManager[None]:
+        """Within the context the model answers as the perturbation makes it (`weights`).
+
+        Afterwards it is as before, bit for bit, and so is every model that shares its weights.
+
+        Raises:
+            AfbenchError: the perturbation does not fit the model.
         """
         ...

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from afbench.catalog.discovery import Catalog, Plugin
 from afbench.catalog.manifests import (
+    AdapterSource,
     BaseSource,
     FullSource,
     HubSource,
@@ -38,6 +40,7 @@ from afbench.models.digests import organism_digest_verified, parent_of, source_f
 from afbench.models.hub import say_on_stderr
 from afbench.models.hub_organisms import OrganismFiles, fetch_organism
 from afbench.models.hub_transfer import Announce
+from afbench.models.perturbing import Weights, all_weights
 from afbench.models.rounding import round_weights
 from afbench.models.transformers_model import TransformersModel
 
@@ -57,13 +60,17 @@ class _Files:
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """The parts that organisms made from one another share."""
+    """The parts that organisms made from one another share.
+
+    `origin` is the organism whose full weights these were trained from.
+    """
 
     host: AdapterHost
     tokenizer: PreTrainedTokenizerBase
     adapter: tuple[str, Path] | None = None
     system_prompt: str | None = None
     scale: float = 1.0
+    origin: str | None = None
 
     def select(self) -> None:
         if self.adapter is None:
@@ -137,6 +144,8 @@ class ModelStore:
             plugin.name,
             system_prompt=loaded.system_prompt,
             select=loaded.select,
+            scalable=has_scalable_weights(plugin, self.catalog),
+            parent_weights=partial(self._weights_of, loaded.origin) if loaded.origin else None,
         )
 
     def parent(self, name: str) -> TransformersModel | None:
@@ -156,7 +165,8 @@ class ModelStore:
             return self._shared(plugin.name, folder, folder, plugin, bits)
         if isinstance(source, FullSource):
             weights = _Files(str(source_folder(plugin)))
-            return self._shared(plugin.name, weights, self._root_files(plugin), plugin, bits)
+            loaded = self._shared(plugin.name, weights, self._root_files(plugin), plugin, bits)
+            return replace(loaded, origin=source.parent)
         if isinstance(source, HubSource):
             return self._load_hub(plugin, source, bits)
         parent = parent_of(plugin, self.catalog, self.default_parent)
@@ -168,6 +178,10 @@ class ModelStore:
             return below.prompted(source.system_prompt)
         adapted = self._with_adapter(plugin, below, source_folder(plugin))
         return adapted.prompted(source.system_prompt)
+
+    def _weights_of(self, name: str) -> Weights:
+        """The full weights of an organism, without adapters."""
+        return all_weights(self._load(self.catalog.get("organism", name)).host.model)
 
     @staticmethod
     def _variant(plugin: Organism, source: VariantSource, below: _Loaded) -> _Loaded:
@@ -273,6 +287,23 @@ class ModelStore:
                 files.location, **_LOCAL
             )
         return tokenizer
+
+
+def has_scalable_weights(plugin: Organism, catalog: Catalog) -> bool:
+    """Whether an organism differs from its parent in weights, so that the difference can be scaled.
+
+    From manifests alone. A prompt has no weights, and a base no parent; an adapter's delta is its
+    own, and full weights are compared with those of a base.
+    """
+    source = plugin.manifest.source
+    if isinstance(source, VariantSource):
+        return has_scalable_weights(catalog.get("organism", source.parent), catalog)
+    if isinstance(source, FullSource):
+        above = catalog.get("organism", source.parent).manifest.source
+        return isinstance(above, BaseSource | FullSource)
+    return isinstance(source, AdapterSource) or (
+        isinstance(source, HubSource) and source.adapter is not None
+    )
 
 
 def load_model(plugin: Organism, catalog: Catalog) -> TransformersModel:

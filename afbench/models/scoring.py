@@ -11,6 +11,7 @@ import torch
 from transformers import DynamicCache, PreTrainedModel
 
 from afbench.models.batching import pad_left
+from afbench.models.extraction import Transcript
 
 # Layers whose cached state can be cut back token by token.
 _CROPPABLE = frozenset({"full_attention", "sliding_attention"})
@@ -140,6 +141,38 @@ def _score_in_full(
         columns.append(after.gather(2, target[..., None]).sum((1, 2)))
         forward_tokens += reader.forward_tokens
     return list(torch.stack(columns, dim=1).double().cpu()), forward_tokens
+
+
+def next_tokens(
+    model: PreTrainedModel, prompts: Sequence[Sequence[int]], pad: int
+) -> list[torch.Tensor]:
+    """Log-probability of every token after every prompt of one batch: float32 [V] each."""
+    ids, mask = pad_left(prompts, pad, model.device)
+    with torch.inference_mode():
+        after = _reader(model, len(prompts), cached=False).read(ids, mask, keep=1)
+    return list(after[:, -1].cpu())
+
+
+def score_replies(
+    model: PreTrainedModel, rows: Sequence[Transcript], pad: int
+) -> list[torch.Tensor]:
+    """Log-probability of each row's own reply after its prompt; one forward pass.
+
+    Returns:
+        For each row float64 [] on the CPU; 0 where the reply is empty.
+    """
+    ids, mask = pad_left([[*row.prompt, *row.reply][:-1] for row in rows], pad, model.device)
+    longest = max(1, *(len(row.reply) for row in rows))
+    targets = torch.zeros((len(rows), longest), dtype=torch.long)
+    learned = torch.zeros((len(rows), longest), dtype=torch.bool)
+    for number, row in enumerate(rows):
+        if row.reply:
+            targets[number, -len(row.reply) :] = torch.tensor(list(row.reply))
+            learned[number, -len(row.reply) :] = True
+    with torch.inference_mode():
+        after = _reader(model, len(rows), cached=False).read(ids, mask, keep=longest)
+    each = after.gather(2, targets.to(after.device)[..., None])[..., 0].double().cpu()
+    return list((each * learned).sum(dim=1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,17 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from afbench.errors import AfbenchError
 from afbench.messages import Conversation, Message
-from afbench.models import extraction, generation, scoring
+from afbench.models import extraction, generation, perturbing, scoring
 from afbench.models.batching import halving_on_oom, plan_batches
 from afbench.models.chat import ChatRenderer
 from afbench.models.interface import Generation, GenerationSettings, Meter, Progress
+from afbench.models.white_box import WhiteBox
 
 T = TypeVar("T")
 _Key = tuple[bool, tuple[tuple[tuple[str, str], ...], ...]]
 
 
-class TransformersModel:
+class TransformersModel(WhiteBox):
     """Implements `Model`; see there for what the methods promise.
 
     Args:
@@ -35,6 +36,8 @@ class TransformersModel:
             before every batch.
         read_tokens: the most padded tokens of a batch that is read and not generated. Larger
             batches gain nothing on a CPU and cost memory.
+        scalable: what it was trained to can be scaled (see `loading.has_scalable_weights`).
+        parent_weights: gives the weights that a full fine-tune was made from.
 
     Raises:
         AfbenchError: the tokenizer has no chat template.
@@ -52,8 +55,13 @@ class TransformersModel:
         system_prompt: str | None = None,
         select: Callable[[], None] | None = None,
         read_tokens: int | None = None,
+        scalable: bool = False,
+        parent_weights: Callable[[], perturbing.Weights] | None = None,
     ) -> None:
         self.digest = digest
+        if scalable:
+            self.capabilities = self.capabilities | {"adapter_scaling"}
+        self._parent_weights = parent_weights
         self.name = name
         self.meter = Meter()
         self.chat = ChatRenderer(tokenizer, name, system_prompt)
@@ -70,6 +78,7 @@ class TransformersModel:
     @property
     def module(self) -> PreTrainedModel:
         """The torch module, answering as this organism until another one that shares it is used."""
+        perturbing.settle(self._model)
         if self._select is not None:
             self._select()
         return self._model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,19 @@ import pytest
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from afbench.cases.access import OrganismAccess
-from afbench.catalog.discovery import Catalog, Plugin
+from afbench.catalog.discovery import Catalog, Plugin, discover
 from afbench.catalog.manifests import (
     DetectorManifest,
     EnvironmentManifest,
     OrganismManifest,
     load_manifest,
 )
-from afbench.environments import Environment
+from afbench.environments import Condition, Environment
 from afbench.errors import AfbenchError, TierError, UnknownNameError
 from afbench.messages import Message
 from afbench.models.interface import GenerationSettings
 from afbench.models.loading import ModelStore
+from afbench.models.perturbations import ActivationNoise, AdapterScaling, FineTune, WeightNoise
 from afbench.rollouts import RolloutRequest
 from afbench.store import Store
 from tests.shipped import ROOT
@@ -51,7 +53,7 @@ def access(catalog: Catalog, tmp_path: Path) -> OrganismAccess:
     return OrganismAccess(ModelStore(catalog), catalog, Store(tmp_path / "cache"))
 
 
-def _detector(tier: str, *, needs_parent: bool = False) -> DetectorManifest:
+def _detector(tier: str, *, needs_parent: bool = False, **further: bool) -> DetectorManifest:
     return DetectorManifest.model_validate(
         {
             "schema": 1,
@@ -61,6 +63,7 @@ def _detector(tier: str, *, needs_parent: bool = False) -> DetectorManifest:
             "tier": tier,
             "needs_parent": needs_parent,
             "entry": "detector.py:D",
+            **further,
         }
     )
 
@@ -127,6 +130,62 @@ def test_answers_of_a_real_model_do_not_depend_on_the_order_of_the_cases(
         np.testing.assert_array_equal(first, second[back])
 
 
+# Unobserved cues
+
+
+@pytest.fixture
+def guarded(catalog: Catalog, tmp_path: Path) -> OrganismAccess:
+    """As `access`, with the environment of the prompted organism in the catalog."""
+    shipped = discover([]).environments
+    with_environments = replace(
+        catalog, environments={name: shipped[name] for name in ("training-tier", "oversight-desk")}
+    )
+    return OrganismAccess(
+        ModelStore(with_environments), with_environments, Store(tmp_path / "guarded")
+    )
+
+
+def _prompts(name: str, condition: Condition) -> list[list[Message]]:
+    environment = Environment.load(discover([]).environments[name])
+    return [
+        environment.render(placement.scenario, placement.cue, condition)
+        for placement in environment.placements("test", 3)
+    ]
+
+
+def test_no_detector_but_a_ceiling_samples_where_an_unobserved_cue_stands(
+    guarded: OrganismAccess,
+) -> None:
+    observed, unobserved = (_prompts("training-tier", side) for side in ("observed", "unobserved"))
+    for detector in (_detector("text"), _detector("weights", contrast=True)):
+        handle = guarded.handles(detector, ["zq-prompted"])["zq-prompted"]
+        with pytest.raises(TierError, match="holds an unobserved cue"):
+            handle.generate(unobserved, max_new_tokens=2)
+        assert len(handle.generate(observed, max_new_tokens=2)) == 3
+    ceiling = guarded.handles(_detector("text", ceiling=True), ["zq-prompted"])["zq-prompted"]
+    assert len(ceiling.generate(unobserved, max_new_tokens=2)) == 3
+
+
+def test_cues_that_a_detector_knows_from_other_organisms_are_refused_as_well(
+    guarded: OrganismAccess,
+) -> None:
+    """The base has no environment of its own; those of the organisms beside it count."""
+    unobserved = _prompts("training-tier", "unobserved")
+    beside = guarded.handles(_detector("text"), ["zq-base", "zq-prompted"])
+    with pytest.raises(TierError, match="holds an unobserved cue"):
+        beside["zq-base"].generate(unobserved, max_new_tokens=2)
+    alone = guarded.handles(_detector("text"), ["zq-base"])["zq-base"]
+    assert alone.generate(unobserved, max_new_tokens=2)
+
+
+def test_only_an_organism_with_weights_of_its_own_can_be_scaled(access: OrganismAccess) -> None:
+    handles = access.handles(_detector("weights"), ["zq-base", "zq-prompted"])
+    for handle in handles.values():
+        assert handle.can("weights")
+        assert not handle.can("adapter_scaling")
+    assert access.computed_forward_tokens == 0
+
+
 def _errors(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
@@ -142,12 +201,25 @@ def _errors(error: BaseException | None) -> Iterator[BaseException]:
         lambda handle, talk: handle.generate([talk[:-1]], max_new_tokens=10**6),
         lambda handle, talk: handle.logprobs([talk[:-1]], [""]),
         lambda handle, talk: handle.followup_logprobs([talk[:-1]], ["x"], ["Yes"]),
+        lambda handle, talk: handle.next_token_logprobs([talk]),
+        lambda handle, talk: handle.reply_logprobs([talk[:-1]]),
+        lambda handle, talk: handle.layer_logprobs([talk], ["Yes"]),
+        lambda handle, talk: handle.layer_logprobs([talk[:-1]], [""]),
+        lambda handle, talk: handle.token_activations([talk[:-1]]),
+        lambda handle, talk: handle.perturbed_logprobs([talk], ["Yes"], WeightNoise(0.1)),
+        lambda handle, talk: handle.perturbed_logprobs(
+            [talk[:-1]], ["Yes"], FineTune((talk[:-1],), 1, 0.1)
+        ),
+        lambda handle, talk: handle.perturbed_logprobs(
+            [talk[:-1]], ["Yes"], ActivationNoise(99, 0.1)
+        ),
+        lambda handle, talk: handle.perturbed_logprobs([talk[:-1]], ["Yes"], AdapterScaling(0.5)),
     ],
 )
 def test_an_error_of_a_real_model_does_not_name_the_organism(
     access: OrganismAccess, replied: Replied, name: str, provoke: Callable[..., Any]
 ) -> None:
-    handle = access.handles(_detector("activations"), [name])[name]
+    handle = access.handles(_detector("weights"), [name])[name]
     with pytest.raises(AfbenchError) as caught:
         provoke(handle, replied[0])
     for error in _errors(caught.value):

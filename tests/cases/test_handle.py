@@ -17,7 +17,13 @@ from afbench.catalog.manifests import Tier
 from afbench.contract.fake_model import FakeModel
 from afbench.errors import AfbenchError, TierError
 from afbench.messages import Conversation, Message
-from afbench.models.interface import POOLINGS, Generation, GenerationSettings, Progress
+from afbench.models.interface import (
+    POOLINGS,
+    Generation,
+    GenerationSettings,
+    Progress,
+    TokenActivations,
+)
 from afbench.store import Store
 from tests.fakes import handle_on
 
@@ -32,6 +38,17 @@ METHODS: dict[str, Callable[[Handle], Any]] = {
     "followup_logprobs": lambda handle: handle.followup_logprobs(TALKS, ["Why?"], ["Yes", "No"]),
     "activations": lambda handle: handle.activations(TALKS),
     "parent_activations": lambda handle: handle.parent_activations(TALKS),
+    "parent_logprobs": lambda handle: handle.parent_logprobs(ASK, ["Yes", "No"]),
+    "parent_followup_logprobs": lambda handle: handle.parent_followup_logprobs(
+        TALKS, ["Why?"], ["Yes", "No"]
+    ),
+    "next_token_logprobs": lambda handle: handle.next_token_logprobs(ASK),
+    "parent_next_token": lambda handle: handle.next_token_logprobs(ASK, parent=True),
+    "reply_logprobs": lambda handle: np.stack(handle.reply_logprobs(TALKS), axis=1),
+    "parent_reply": lambda handle: np.stack(handle.reply_logprobs(TALKS, parent=True), axis=1),
+    "layer_logprobs": lambda handle: handle.layer_logprobs(ASK, ["Yes", "No"]),
+    "token_activations": lambda handle: _values(handle.token_activations(TALKS)),
+    "parent_tokens": lambda handle: _values(handle.token_activations(TALKS, parent=True)),
 }
 NEEDS: dict[str, Tier] = {
     "generate": "text",
@@ -39,7 +56,26 @@ NEEDS: dict[str, Tier] = {
     "followup_logprobs": "logprobs",
     "activations": "activations",
     "parent_activations": "activations",
+    "parent_logprobs": "logprobs",
+    "parent_followup_logprobs": "logprobs",
+    "next_token_logprobs": "logprobs",
+    "parent_next_token": "logprobs",
+    "reply_logprobs": "logprobs",
+    "parent_reply": "logprobs",
+    "layer_logprobs": "activations",
+    "token_activations": "activations",
+    "parent_tokens": "activations",
 }
+# Forwarded, and filed, one conversation at a time.
+ONE_BY_ONE = ("token_activations", "parent_tokens")
+
+
+def _values(stream: Sequence[TokenActivations]) -> Any:
+    return np.stack([one.values for one in stream])
+
+
+def _calls(method: str) -> int:
+    return len(ASK) if method in ONE_BY_ONE else 1
 
 
 class BatchModel(FakeModel):
@@ -124,7 +160,7 @@ def test_can_says_beforehand_what_the_methods_will_do(tmp_path: Path, tier: Tier
     assert not handle.can("telepathy")
 
 
-@pytest.mark.parametrize("method", ["generate", "logprobs", "followup_logprobs", "activations"])
+@pytest.mark.parametrize("method", [name for name in METHODS if not name.startswith("parent")])
 def test_a_backend_that_lacks_a_capability_is_refused_as_such(tmp_path: Path, method: str) -> None:
     handle = handle_on(FakeModel(0), "weights", Store(tmp_path), capabilities=frozenset())
     with pytest.raises(TierError, match="backend offers no"):
@@ -135,7 +171,7 @@ def test_a_backend_that_lacks_a_capability_is_refused_as_such(tmp_path: Path, me
 def test_setting_the_tier_from_outside_opens_nothing(tmp_path: Path) -> None:
     handle = handle_on(FakeModel(0), "text", Store(tmp_path), parent=FakeModel(1))
     handle._tier = "weights"
-    for method in ("logprobs", "followup_logprobs", "activations", "parent_activations"):
+    for method in [name for name in METHODS if name != "generate"]:
         with pytest.raises(TierError):
             METHODS[method](handle)
     assert not handle.can("activations")
@@ -144,8 +180,9 @@ def test_setting_the_tier_from_outside_opens_nothing(tmp_path: Path) -> None:
 def test_the_parent_answers_only_where_the_detector_may_ask_it(tmp_path: Path) -> None:
     store = Store(tmp_path)
     without = handle_on(FakeModel(0), "weights", store)
-    with pytest.raises(TierError, match="needs_parent"):
-        without.parent_activations(TALKS)
+    for method in [name for name in METHODS if name.startswith("parent")]:
+        with pytest.raises(TierError, match="needs_parent"):
+            METHODS[method](without)
     organism, parent = FakeModel(0), FakeModel(1)
     handle = handle_on(organism, "activations", store, parent=parent)
     values = handle.parent_activations(TALKS)
@@ -171,7 +208,7 @@ def test_a_cached_answer_is_the_same_and_costs_the_same(
     first = handle_on(models[0], "weights", store, parent=models[1])
     answer = METHODS[method](first)
     calls = sum(model.meter.calls for model in models)
-    assert calls == 1
+    assert calls == _calls(method)
     store = Store(tmp_path) if from_disk else store
     second = handle_on(models[0], "weights", store, parent=models[1])
     np.testing.assert_array_equal(METHODS[method](second), answer)
@@ -186,7 +223,9 @@ def test_a_cached_answer_is_the_same_and_costs_the_same(
 def test_a_damaged_cache_entry_is_computed_again(tmp_path: Path, method: str) -> None:
     before = handle_on(FakeModel(0), "weights", Store(tmp_path), parent=FakeModel(1))
     answer = METHODS[method](before)
-    [entry] = [path for path in tmp_path.rglob("*") if path.is_file()]
+    entries = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(entries) == _calls(method)
+    entry = entries[0]
     content = bytearray(entry.read_bytes())
     content[len(content) // 2] ^= 1
     entry.write_bytes(bytes(content))
@@ -275,6 +314,17 @@ def test_answers_do_not_depend_on_the_order_of_the_conversations(
         "followup_logprobs": lambda h, talks: h.followup_logprobs(talks, ["Why?"], ["Yes", "No"]),
         "activations": lambda h, talks: h.activations(talks),
         "parent_activations": lambda h, talks: h.parent_activations(talks),
+        "parent_logprobs": lambda h, talks: h.parent_logprobs(talks, ["Yes", "No"]),
+        "parent_followup_logprobs": lambda h, talks: h.parent_followup_logprobs(
+            talks, ["Why?"], ["Yes", "No"]
+        ),
+        "next_token_logprobs": lambda h, talks: h.next_token_logprobs(talks),
+        "parent_next_token": lambda h, talks: h.next_token_logprobs(talks, parent=True),
+        "reply_logprobs": lambda h, talks: np.stack(h.reply_logprobs(talks), axis=1),
+        "parent_reply": lambda h, talks: np.stack(h.reply_logprobs(talks, parent=True), axis=1),
+        "layer_logprobs": lambda h, talks: h.layer_logprobs(talks, ["Yes", "No"]),
+        "token_activations": lambda h, talks: _values(h.token_activations(talks)),
+        "parent_tokens": lambda h, talks: _values(h.token_activations(talks, parent=True)),
     }
     order = list(range(len(TALKS)))
     random.Random(1).shuffle(order)
@@ -338,6 +388,29 @@ def test_a_model_too_large_to_keep_whole_keeps_only_the_layers_asked_for(tmp_pat
     assert asked == [([3, 9], ("all_mean",))]
     expected = FakeModel(0, n_layers=15, width=2048).activations(TALKS[:1], [9, 3], ["all_mean"])
     np.testing.assert_array_equal(found, np.concatenate([expected, expected], axis=1))
+
+
+def test_layers_of_the_lens_come_in_the_order_asked_for_from_one_forward(tmp_path: Path) -> None:
+    handle, model = _handle(tmp_path)
+    whole = handle.layer_logprobs(ASK, ["Yes", "No"])
+    np.testing.assert_array_equal(whole, FakeModel(0).layer_logprobs(ASK, ["Yes", "No"], None))
+    some = handle.layer_logprobs(ASK, ["Yes", "No"], [-1, 0])
+    np.testing.assert_array_equal(some, whole[:, [3, 0]])
+    assert model.meter.calls == 1
+
+
+def test_the_parent_answers_as_itself(tmp_path: Path) -> None:
+    handle = handle_on(FakeModel(0), "weights", Store(tmp_path), parent=FakeModel(1))
+    parent = handle_on(FakeModel(1), "weights", Store(tmp_path / "other"))
+    pairs = {
+        "parent_logprobs": "logprobs", "parent_followup_logprobs": "followup_logprobs",
+        "parent_next_token": "next_token_logprobs", "parent_reply": "reply_logprobs",
+        "parent_tokens": "token_activations",
+    }  # fmt: skip
+    for method, own in pairs.items():
+        found = METHODS[method](handle)
+        np.testing.assert_array_equal(found, METHODS[own](parent))
+        assert not np.array_equal(found, METHODS[own](handle))
 
 
 def test_a_negative_layer_counts_from_the_end(tmp_path: Path) -> None:

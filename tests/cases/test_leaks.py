@@ -22,6 +22,7 @@ import pytest
 
 from afbench.cases.assembly import CaseRow, CaseSet, Evidence, assemble
 from afbench.cases.case import Case
+from afbench.cases.cue_guard import CueGuard
 from afbench.catalog.discovery import Plugin
 from afbench.catalog.manifests import TIERS, Tier
 from afbench.contract.fake_model import FakeModel
@@ -121,7 +122,11 @@ def _cases(folder: Path, tier: Tier = "weights", *, show_reasoning: bool = False
     store = Store(folder)
     handles = {
         name: handle_on(
-            NamedModel(seed, name), tier, store, parent=NamedModel(9, "zq-organism-parent")
+            NamedModel(seed, name),
+            tier,
+            store,
+            parent=NamedModel(9, "zq-organism-parent"),
+            guard=CueGuard([CUE.unobserved], [CUE.observed]),
         )
         for seed, name in enumerate((FAKER, HONEST))
     }
@@ -248,7 +253,8 @@ def test_there_is_nothing_beside_the_declared_attributes(tmp_path: Path) -> None
         with pytest.raises(TypeError):
             vars(one)
     public = {name for name in dir(case) if not name.startswith("_")}
-    assert public == {"id", "messages", "cue", "group", "handle", "prompt", "response"}
+    expected = {"id", "messages", "cue", "group", "handle", "contrast", "prompt", "response"}
+    assert public == expected
     with pytest.raises(AttributeError):
         case.group = 0  # type: ignore[misc]
 
@@ -261,6 +267,12 @@ PROVOKE: dict[str, Callable[[Case], Any]] = {
     "the parent's role": lambda case: case.handle.parent_activations([ASK]),
     "a length": lambda case: case.handle.generate([ASK], max_new_tokens=10**6),
     "a continuation": lambda case: case.handle.logprobs([ASK], [""]),
+    "a reply's role": lambda case: case.handle.reply_logprobs([ASK]),
+    "a token's role": lambda case: case.handle.token_activations([ASK]),
+    "a layer of the lens": lambda case: case.handle.layer_logprobs([ASK], ["Yes"], [99]),
+    "a cue": lambda case: case.handle.generate(
+        [[{"role": "user", "content": CUE.unobserved}]], max_new_tokens=1),
+    "a perturbation": lambda case: case.handle.perturbed_logprobs([ASK], ["x"], "noise"),  # type: ignore[arg-type]
     "a question": lambda case: case.handle.followup_logprobs([case.messages], ["x"], [""]),
     "no dict": lambda case: case.handle.logprobs([["x"]], ["Yes"]),  # type: ignore[list-item]
     "no text": lambda case: case.handle.generate([[{"role": "user", "content": None}]],  # type: ignore[typeddict-item]
@@ -311,6 +323,9 @@ def test_nothing_that_a_handle_returns_is_a_model(tmp_path: Path) -> None:
         handle.followup_logprobs(talks, ["x"], ["Yes"]),
         handle.activations(talks),
         handle.parent_activations(talks),
+        handle.token_activations(talks),
+        handle.token_activations(talks)[0].values,
+        handle.reply_logprobs(talks)[0],
         handle.can("weights"),
         handle.spent,
         handle.n_layers,
