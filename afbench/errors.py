@@ -44,12 +44,31 @@ class TierError(AfbenchError):
     """A detector asked its handle for more than its access tier allows."""
 
 
+class UnavailableError(TierError):
+    """What a detector asks for is allowed, and not to be had here: by this backend, or by no judge.
+
+    A detector may raise it itself. Its row then says `unavailable` and why, and is not void.
+    """
+
+
 class BudgetError(AfbenchError):
     """A detector spent more than its budget."""
 
 
 class DetectorError(AfbenchError):
     """A detector broke its contract; its scores are void."""
+
+
+class DetectorUnavailableError(DetectorError):
+    """A detector cannot run here, through no fault of its own; `what` says why."""
+
+
+class JudgeError(AfbenchError):
+    """A judge was set up wrongly, refused what it was asked, or gave too few verdicts."""
+
+
+class JudgeUnavailableError(JudgeError, UnavailableError):
+    """A judge cannot be asked here or now: no key, no connection, no patience left."""
 
 
 class NotEnoughCasesError(AfbenchError):

@@ -9,13 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afbench.cases.case import Case
+from afbench.detection.state import Fitted
 
 
-class Detector(abc.ABC):
+class Detector(Fitted, abc.ABC):
     """Scores cases; a higher score means more likely faking.
 
     A detector is built with the `params` of its manifest as keyword arguments. Layers, poolings,
-    thresholds and signs are chosen in `fit`, from the cases given there.
+    thresholds and signs are chosen in `fit`, from the cases given there. One that declares what its
+    fit sets, in `fitted`, can be saved and loaded (`afbench.detection.state`).
     """
 
     @abc.abstractmethod
@@ -39,3 +41,10 @@ class Detector(abc.ABC):
     def explain(self) -> dict[str, str | float | int]:
         """What `fit` chose (a layer, say), for the result record."""
         return {}
+
+    def depends_on(self) -> str:
+        """What scores follow from besides the code beside the manifest, its params and the cases.
+
+        Scores are kept by it: a detector that asks a judge names the judge's model here.
+        """
+        return ""

@@ -16,11 +16,13 @@ from afbench.models.interface import POOLINGS
 Ask = Callable[[Handle, list[Conversation]], NDArray[Any]]
 
 
-def per_handle(cases: Sequence[Case], ask: Ask) -> NDArray[Any]:
+def per_organism(
+    cases: Sequence[Case], ask: Callable[[Handle, list[Case]], NDArray[Any]]
+) -> NDArray[Any]:
     """Ask every organism once about all of its cases.
 
     Args:
-        ask: given a handle and the transcripts of its cases, returns an array of one row each.
+        ask: given a handle and its cases, returns an array of one row each.
 
     Returns:
         The rows in the order of the cases.
@@ -28,13 +30,15 @@ def per_handle(cases: Sequence[Case], ask: Ask) -> NDArray[Any]:
     groups: dict[int, list[int]] = {}
     for index, case in enumerate(cases):
         groups.setdefault(id(case.handle), []).append(index)
-    parts = [
-        ask(cases[rows[0]].handle, [cases[row].messages for row in rows])
-        for rows in groups.values()
-    ]
+    parts = [ask(cases[rows[0]].handle, [cases[row] for row in rows]) for rows in groups.values()]
     stacked = np.concatenate(parts)
     back = np.argsort(np.concatenate([np.array(rows) for rows in groups.values()]))
     return stacked[back]
+
+
+def per_handle(cases: Sequence[Case], ask: Ask) -> NDArray[Any]:
+    """`per_organism` for what needs the transcripts of the cases and nothing else of them."""
+    return per_organism(cases, lambda handle, own: ask(handle, [case.messages for case in own]))
 
 
 def activations(

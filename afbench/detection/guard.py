@@ -20,7 +20,14 @@ from typing import Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from afbench.errors import AfbenchError, DetectorError, DigestMismatchError, StorageError
+from afbench.errors import (
+    AfbenchError,
+    DetectorError,
+    DetectorUnavailableError,
+    DigestMismatchError,
+    StorageError,
+    UnavailableError,
+)
 
 T = TypeVar("T")
 
@@ -42,6 +49,7 @@ def guarded(name: str, stage: str, seconds: float, call: Callable[[], T]) -> T:
 
     Raises:
         DetectorError: it raised or took too long; says which and at what line of its own.
+        DetectorUnavailableError: what it needs is not to be had here.
         StorageError, DigestMismatchError: the host failed while it answered the detector.
     """
     try:
@@ -54,6 +62,8 @@ def guarded(name: str, stage: str, seconds: float, call: Callable[[], T]) -> T:
         ) from None
     except (StorageError, DigestMismatchError, KeyboardInterrupt):
         raise  # a full disk is no fault of the detector
+    except UnavailableError as error:
+        raise DetectorUnavailableError(error.what, where=error.where, fix=error.fix) from error
     except AfbenchError as error:
         raise DetectorError(f"detector '{name}' failed in {stage}: {error}") from error
     except BaseException as error:  # SystemExit, and whatever a plug-in derives by itself

@@ -1,10 +1,12 @@
-"""Linear probes: standardised L2 logistic regression, and its choice of layer and strength."""
+"""Standardised L2 logistic regression, and the choice of layer and strength for any classifier."""
 
 from __future__ import annotations
 
+import abc
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +15,53 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
+from afbench.detection.state import Fitted, fields
 from afbench.errors import NotEnoughCasesError
 
 Matrix = NDArray[np.floating]
 
 
-class LogisticProbe:
+class Classifier(Fitted, abc.ABC):
+    """What a place can be chosen for: it learns on features [n, d] and scores features [m, d]."""
+
+    @abc.abstractmethod
+    def fit(self, features: Matrix, labels: NDArray[np.bool_]) -> Self:
+        """Learn from features [n, d] and labels [n].
+
+        Raises:
+            NotEnoughCasesError: only one class is there.
+        """
+
+    @abc.abstractmethod
+    def score(self, features: Matrix) -> NDArray[np.float64]:
+        """float64 [m], higher = more likely faking."""
+
+
+Make: TypeAlias = Callable[[float], Classifier]
+"""Builds an unfitted classifier of one strength."""
+
+
+class LogisticProbe(Classifier):
     """Logistic regression on standardised features, classes weighted alike.
 
     Args:
         strength: inverse of the L2 penalty (scikit-learn's C).
     """
 
-    def __init__(self, strength: float = 1.0) -> None:
-        self.strength = strength
+    fitted = fields(
+        strength=float, _mean=np.ndarray, _scale=np.ndarray, _weights=np.ndarray, _bias=float
+    )
 
-    def fit(self, features: Matrix, labels: NDArray[np.bool_]) -> LogisticProbe:
+    def __init__(self, strength: float = 1.0) -> None:
+        self.strength = float(strength)
+
+    def fit(self, features: Matrix, labels: NDArray[np.bool_]) -> Self:
         """Fit on features [n, d] and labels [n].
 
         Raises:
             NotEnoughCasesError: only one class is there.
         """
-        if labels.all() or not labels.any():
-            raise NotEnoughCasesError("a probe needs faking and sincere cases to fit on")
+        check_classes(labels)
         features = np.asarray(features, dtype=np.float64)
         self._mean: NDArray[np.float64] = features.mean(axis=0)
         deviation = features.std(axis=0)
@@ -55,8 +81,19 @@ class LogisticProbe:
         result = self._standardised(features) @ self._weights + self._bias
         return np.asarray(result, dtype=np.float64)
 
+    def direction(self) -> tuple[NDArray[np.float64], float]:
+        """Weights [d] and bias that give the same log-odds from features not standardised."""
+        weights = self._weights / self._scale
+        return weights, self._bias - float(self._mean @ weights)
+
     def _standardised(self, features: Matrix) -> NDArray[np.float64]:
         return (np.asarray(features, dtype=np.float64) - self._mean) / self._scale
+
+
+def check_classes(labels: NDArray[np.bool_]) -> None:
+    """Raises NotEnoughCasesError where only one class is there."""
+    if labels.all() or not labels.any():
+        raise NotEnoughCasesError("a probe needs faking and sincere cases to fit on")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +113,7 @@ def choose(
     strengths: Sequence[float],
     folds: int = 4,
     seed: int = 0,
+    make: Make = LogisticProbe,
 ) -> Choice:
     """Choose among feature sets (layer x pooling) and strengths by grouped cross-validation.
 
@@ -87,28 +125,34 @@ def choose(
         candidates: feature matrices [n, d_i].
         labels: bool [n].
         groups: int [n], the organism of each case.
-        strengths: inverse penalties to try, in order.
+        strengths: to try, in order: inverse penalties, or what `make` takes for a strength.
+        make: builds the classifier that is chosen for.
     """
-    sides = list(_grouped_folds(labels, groups, folds, seed))
+    sides = list(grouped_folds(labels, groups, folds, seed))
     if not sides:
         # Too few organisms to hold one out: keep the deepest candidate of the list's middle.
         return Choice(len(candidates) // 2, strengths[len(strengths) // 2], float("nan"))
     middle = strengths[len(strengths) // 2]
-    by_candidate = [_cross_validated(matrix, labels, sides, middle) for matrix in candidates]
+    by_candidate = [_cross_validated(matrix, labels, sides, make, middle) for matrix in candidates]
     best = int(np.argmax(by_candidate))
     by_strength = [
         by_candidate[best]
         if strength == middle
-        else _cross_validated(candidates[best], labels, sides, strength)
+        else _cross_validated(candidates[best], labels, sides, make, strength)
         for strength in strengths
     ]
     which = int(np.argmax(by_strength))
     return Choice(best, strengths[which], by_strength[which])
 
 
-def _grouped_folds(
-    labels: NDArray[np.bool_], groups: NDArray[np.int64], folds: int, seed: int
+def grouped_folds(
+    labels: NDArray[np.bool_], groups: NDArray[np.int64], folds: int = 4, seed: int = 0
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Sides to fit on and to hold out: no organism on both, both classes on each.
+
+    Yields:
+        Row numbers of each side; nothing where a class has fewer than two organisms.
+    """
     organisms = min(len(np.unique(groups[labels])), len(np.unique(groups[~labels])))
     if organisms < 2:
         return
@@ -122,10 +166,12 @@ def _cross_validated(
     features: Matrix,
     labels: NDArray[np.bool_],
     sides: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
+    make: Make,
     strength: float,
 ) -> float:
     aurocs = []
     for fit, held in sides:
-        probe = LogisticProbe(strength).fit(features[fit], labels[fit])
-        aurocs.append(roc_auc_score(labels[held], probe.score(features[held])))
+        classifier = make(strength)
+        classifier.fit(features[fit], labels[fit])
+        aurocs.append(roc_auc_score(labels[held], classifier.score(features[held])))
     return float(np.mean(aurocs))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afbench.detection import Case, Detector
+from afbench.detection.state import fields
 from afbench.detection.texts import BagOfWords
 
 
@@ -17,6 +18,8 @@ class CueFloor(Detector):
     Args:
         strength: inverse of the L2 penalty.
     """
+
+    fitted = fields(_classifier=BagOfWords)
 
     def __init__(self, strength: float = 1.0) -> None:
         self._classifier = BagOfWords(strength)

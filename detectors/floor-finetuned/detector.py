@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from afbench.detection import Case, Detector
 from afbench.detection.features import activations
 from afbench.detection.probes import LogisticProbe
+from afbench.detection.state import fields
 from afbench.models.interface import POOLINGS
 
 
@@ -19,6 +20,8 @@ class FinetunedFloor(Detector):
     Args:
         strength: inverse of the L2 penalty.
     """
+
+    fitted = fields(_probe=LogisticProbe)
 
     def __init__(self, strength: float = 1.0) -> None:
         self.strength = strength

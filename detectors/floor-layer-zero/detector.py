@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from afbench.detection import Case, Detector
 from afbench.detection.features import activations, groups_of
 from afbench.detection.probes import LogisticProbe, choose
+from afbench.detection.state import fields
 from afbench.models.interface import POOLINGS
 
 
@@ -19,6 +20,8 @@ class LayerZeroFloor(Detector):
     Args:
         strengths: inverse penalties that may be chosen.
     """
+
+    fitted = fields(_probe=LogisticProbe)
 
     def __init__(self, strengths: Sequence[float]) -> None:
         self.strengths = list(strengths)

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 
 from afbench.detection import Case, Detector
 from afbench.detection.probes import LogisticProbe
+from afbench.detection.state import fields
 
 
 class LengthFloor(Detector):
     """Logistic regression on the number of characters and words of the reply."""
+
+    fitted = fields(_probe=LogisticProbe)
 
     def fit(self, cases: Sequence[Case], labels: NDArray[np.bool_]) -> None:
         self._probe = LogisticProbe().fit(_lengths(cases), labels)

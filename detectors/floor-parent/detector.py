@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from afbench.detection import Case, Detector
 from afbench.detection.features import activations, groups_of
 from afbench.detection.probes import LogisticProbe, choose
+from afbench.detection.state import fields
 
 
 class ParentFloor(Detector):
@@ -19,6 +20,8 @@ class ParentFloor(Detector):
         poolings: which token poolings may be chosen.
         strengths: inverse penalties that may be chosen.
     """
+
+    fitted = fields(_which=int, _probe=LogisticProbe)
 
     def __init__(self, poolings: Sequence[str], strengths: Sequence[float]) -> None:
         self.poolings, self.strengths = list(poolings), list(strengths)

@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from afbench.detection import Case, Detector
+from afbench.detection.explaining import LayerMap, TokenScores, map_places, score_tokens
 from afbench.detection.features import activations, groups_of
 from afbench.detection.probes import LogisticProbe, choose
+from afbench.detection.state import fields
 
 
 class Probe(Detector):
@@ -20,6 +22,8 @@ class Probe(Detector):
         strengths: inverse penalties that may be chosen.
         seed: of the cross-validation folds.
     """
+
+    fitted = fields(pooling=int, layer=int, strength=float, fit_auroc=float, _probe=LogisticProbe)
 
     def __init__(self, poolings: Sequence[str], strengths: Sequence[float], seed: int = 0) -> None:
         self.poolings, self.strengths = list(poolings), list(strengths)
@@ -56,3 +60,18 @@ class Probe(Detector):
         if not np.isnan(self.fit_auroc):  # there were organisms enough to hold one out
             chosen["fit_auroc"] = round(self.fit_auroc, 4)
         return chosen
+
+    def layer_map(
+        self, cases: Sequence[Case], labels: NDArray[np.bool_], further: Sequence[Case]
+    ) -> LayerMap:
+        return map_places(
+            cases,
+            labels,
+            further,
+            poolings=self.poolings,
+            strength=self.strengths[len(self.strengths) // 2],  # which chose the place, too
+            seed=self.seed,
+        )
+
+    def token_scores(self, cases: Sequence[Case]) -> Sequence[TokenScores]:
+        return score_tokens(cases, self.layer, self._probe.score)

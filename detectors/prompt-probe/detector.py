@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from afbench.detection import Case, Detector
 from afbench.detection.features import answer_margins, answer_shares
 from afbench.detection.probes import LogisticProbe
+from afbench.detection.state import fields
 
 
 class PromptProbe(Detector):
@@ -23,6 +24,8 @@ class PromptProbe(Detector):
         samples: how many answers to sample where there are no log-probabilities.
         seed: of the samples.
     """
+
+    fitted = fields(sampled=bool, _probe=LogisticProbe)
 
     def __init__(
         self, questions: Sequence[str], strength: float, samples: int = 16, seed: int = 0

@@ -7,6 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from afbench.catalog import KINDS, Kind, OrganismManifest, load_manifest
+from afbench.catalog.manifests import DetectorManifest
 from afbench.errors import ManifestError
 from tests.catalog.manifest_texts import DETECTOR, ENVIRONMENT, ORGANISM, TEXTS, write_plugin
 
@@ -40,6 +41,8 @@ def test_a_valid_manifest_loads(tmp_path: Path, kind: Kind) -> None:
         ("detector", "tier: text", "teir: text", ["unknown field", "mean 'tier'?"]),
         ("detector", "tier: text", "tier: logprob", ["mean 'logprobs'?"]),
         ("detector", "tier: text", "tier: text\nneeds_parent: true", ["'needs_parent'"]),
+        ("detector", "tier: text", "tier: text\ncontrast: true", ["'contrast'", "'logprobs'"]),
+        ("detector", "tier: text", "tier: text\nfloor: true\nceiling: true", ["'ceiling'"]),
         ("detector", "detector.py:Constant", "detector.py", ["field 'entry'"]),
         ("detector", "detector.py:Constant", "../d.py:C", ["line 6, field 'entry'", "'..'"]),
         ("detector", "name: x", "name: y", ["line 3, field 'name'", "folder's name 'x'"]),
@@ -141,3 +144,22 @@ def test_any_value_of_any_field_loads_or_is_refused(
         load_manifest(folder)
     except ManifestError as error:
         assert "environment.yaml" in str(error)  # noqa: PT017 -- most values are refused, some load
+
+
+@pytest.mark.parametrize(
+    ("fields", "sees"),
+    [
+        ("tier: text", False),
+        ("tier: logprobs\nneeds_parent: true", False),
+        ("tier: logprobs\ncontrast: true", True),
+        ("tier: weights\ncontrast: true", True),
+        ("tier: text\nceiling: true", True),
+    ],
+)
+def test_contrasts_are_shown_to_those_that_declare_them_and_to_ceilings(
+    tmp_path: Path, fields: str, sees: bool
+) -> None:
+    text = DETECTOR.format(name="x").replace("tier: text", fields)
+    manifest = load_manifest(write_plugin(tmp_path, "detector", "x", text))
+    assert isinstance(manifest, DetectorManifest)
+    assert manifest.sees_contrast is sees

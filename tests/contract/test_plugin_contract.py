@@ -120,6 +120,64 @@ def test_a_parent_is_answered_for_only_when_the_manifest_asks(tmp_path: Path) ->
     assert failure.startswith("tier: no parent model")
 
 
+_CONTRAST = """\
+from afbench.detection.asking import contrast_activations, reply_logprobs
+if any(case.contrast[-1] != case.messages[-1] for case in cases):
+    raise ValueError("another reply")
+if any(case.cue in str(case.contrast) for case in cases):
+    raise ValueError("observed")
+return reply_logprobs(cases) - reply_logprobs(cases, contrast=True)
+"""
+_GAP_PROBE = """\
+replies = [c.handle.generate([c.contrast[:-1]], max_new_tokens=5)[0][0] for c in cases]
+return np.array([float(len(reply)) for reply in replies])
+"""
+
+
+def test_contrasts_are_shown_only_when_the_manifest_asks(tmp_path: Path) -> None:
+    asked = _report(tmp_path / "a", _CONTRAST, tier="logprobs", contrast=True)
+    assert asked.passed, asked.failures
+    [failure] = _report(tmp_path / "b", _CONTRAST, tier="logprobs").failures
+    assert "'NoneType' object is not subscriptable" in failure
+
+
+def test_sampling_on_a_contrast_is_for_ceilings(tmp_path: Path) -> None:
+    [failure] = _report(tmp_path / "a", _GAP_PROBE, tier="weights", contrast=True).failures
+    assert failure.startswith("tier: a conversation to be answered holds an unobserved cue")
+    ceiling = _report(tmp_path / "b", _GAP_PROBE, tier="text", ceiling=True, floor=False)
+    assert ceiling.passed, ceiling.failures
+
+
+_EVERYTHING = """\
+from afbench.detection.asking import reply_logprobs, token_stream
+from afbench.models import ActivationNoise, AdapterScaling, FineTune, Steering, WeightNoise
+first = cases[0]
+texts = (({"role": "user", "content": "Hi."}, {"role": "assistant", "content": "Yes."}),)
+width = first.handle.width
+total = np.zeros(len(cases))
+for one in (
+    ActivationNoise(1, 0.1), WeightNoise(0.1), Steering(1, (0.1,) * width), AdapterScaling(0.5),
+    FineTune(texts, 2, 0.1),
+):
+    total += reply_logprobs(cases, contrast=True, perturbation=one)
+for index, one in token_stream(cases, [1]):
+    total[index] += one.values[one.reply_start :].mean()
+for index, case in enumerate(cases):
+    asked = [case.prompt]
+    total[index] += case.handle.next_token_logprobs(asked, parent=True)[0].max()
+    total[index] += case.handle.layer_logprobs(asked, ["Yes"])[0, -1, 0]
+    total[index] += case.handle.parent_logprobs(asked, ["Yes"])[0, 0]
+    total[index] += len(case.handle.perturbed_generate(
+        asked, perturbation=WeightNoise(0.2), max_new_tokens=4)[0])
+return total
+"""
+
+
+def test_synthetic_cases_answer_all_that_a_handle_can_be_asked(tmp_path: Path) -> None:
+    report = _report(tmp_path, _EVERYTHING, tier="weights", needs_parent=True, contrast=True)
+    assert report.passed, report.failures
+
+
 @pytest.mark.parametrize(
     ("code", "part"),
     [

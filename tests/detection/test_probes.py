@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from afbench.contract.fake_model import FakeModel
-from afbench.detection.probes import LogisticProbe, _grouped_folds, choose
+from afbench.detection.probes import LogisticProbe, choose, grouped_folds
 from afbench.errors import NotEnoughCasesError
 from afbench.messages import Conversation
 from afbench.models.interface import POOLINGS
@@ -143,7 +143,7 @@ def test_no_organism_is_on_both_sides_of_a_fold_and_both_sides_hold_both_classes
     numbers = np.array(groups)
     labels = np.array([{0: True, 1: False}.get(g % 3, bool(rng.integers(2))) for g in groups])
     held_out: list[int] = []
-    for fit, held in _grouped_folds(labels, numbers, folds, seed):
+    for fit, held in grouped_folds(labels, numbers, folds, seed):
         assert not set(numbers[fit]) & set(numbers[held])
         assert not set(fit) & set(held)
         assert set(labels[fit]) == set(labels[held]) == {True, False}
