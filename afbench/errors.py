@@ -71,6 +71,28 @@ class JudgeUnavailableError(JudgeError, UnavailableError):
     """A judge cannot be asked here or now: no key, no connection, no patience left."""
 
 
+class BackendError(AfbenchError):
+    """A remote backend was set up wrongly, or refused what it was asked."""
+
+
+class BackendUnavailableError(BackendError, UnavailableError):
+    """A remote backend cannot be asked here or now: no key, no connection, no patience left.
+
+    Args:
+        begun: the last request may have been worked on, and billed.
+    """
+
+    def __init__(
+        self, what: str, *, where: str | None = None, fix: str | None = None, begun: bool = False
+    ) -> None:
+        super().__init__(what, where=where, fix=fix)
+        self.begun = begun
+
+
+class SpendingLimitError(BackendUnavailableError):
+    """The next request could take a run over the money that it may spend."""
+
+
 class NotEnoughCasesError(AfbenchError):
     """There are too few cases of a class to go on."""
 

@@ -1,37 +1,29 @@
 """The README's table of the whole zoo, from the records in leaderboard/results/nano-zoo/.
 
-`--run` makes the records first, by `afbench run -d probe -d prompt-probe -o all` for every split or
-for those given by `--splits`.
+Of the detectors in them it shows those given by `--detectors`, and every floor. `--run` makes the
+records first, as `detector_sweep.py --run` does, for every split or for those given by `--splits`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
+
+from detector_sweep import make_records
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "leaderboard/results/nano-zoo"
 SPLITS = ("in-distribution", "organism", "recipe", "environment", "cue")
+SHOWN = ["probe", "prompt-probe"]
 
 
-def make_records(splits: list[str]) -> None:
-    """Run splits and keep their records."""
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    for split in splits:
-        with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run(
-                [sys.executable, "-m", "afbench.cli.app", "run", "-d", "probe",
-                 "-d", "prompt-probe", "-o", "all", "--split", split, "--out", folder, "--json"],
-                check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-            )  # fmt: skip
-            shutil.copy(json.loads(done.stdout)["path"], RESULTS / f"{split}.json")
-        print(f"{split}: {RESULTS / f'{split}.json'}", file=sys.stderr)
+def detectors_of(split: str, chosen: list[str]) -> list[dict[str, Any]]:
+    """The rows of a split's record: the chosen detectors and the floors."""
+    content = json.loads((RESULTS / f"{split}.json").read_text("utf-8"))
+    return [one for one in content["detectors"] if one["floor"] or one["name"] in chosen]
 
 
 def shown(figure: dict[str, Any]) -> str:
@@ -43,12 +35,9 @@ def shown(figure: dict[str, Any]) -> str:
     return f"{figure['value']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
 
 
-def table() -> str:
+def table(chosen: list[str]) -> str:
     """Detectors by splits, as Markdown."""
-    records = {
-        split: json.loads((RESULTS / f"{split}.json").read_text("utf-8"))["detectors"]
-        for split in SPLITS
-    }
+    records = {split: detectors_of(split, chosen) for split in SPLITS}
     names = sorted(
         (detector["floor"], -(detector["auroc"]["value"] or 0), detector["name"])
         for detector in records["recipe"]
@@ -63,9 +52,9 @@ def table() -> str:
     return "\n".join(lines)
 
 
-def cells_table(split: str = "recipe") -> str:
+def cells_table(chosen: list[str], split: str = "recipe") -> str:
     """AUROC of every detector in every held-out cell, as Markdown."""
-    detectors = json.loads((RESULTS / f"{split}.json").read_text("utf-8"))["detectors"]
+    detectors = detectors_of(split, chosen)
     ordered = sorted(detectors, key=lambda d: (d["floor"], -(d["auroc"]["value"] or 0), d["name"]))
     folds = sorted(ordered[0]["auroc_by_fold"])
     lines = [
@@ -73,16 +62,16 @@ def cells_table(split: str = "recipe") -> str:
         "|---" * (len(ordered) + 1) + "|",
     ]
     for fold in folds:
-        values = [d["auroc_by_fold"][fold]["value"] for d in ordered]
+        values = [d["auroc_by_fold"].get(fold, {"value": None})["value"] for d in ordered]
         cells = ["n/a" if value is None else f"{value:.2f}" for value in values]
         lines.append(f"| {fold} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def robustness_table(split: str = "recipe") -> str:
+def robustness_table(chosen: list[str], split: str = "recipe") -> str:
     """AUROC on evading organisms, kind by kind, as Markdown."""
-    detectors = json.loads((RESULTS / f"{split}.json").read_text("utf-8"))["detectors"]
-    kinds = sorted({kind for detector in detectors for kind in detector["robustness"]})
+    detectors = detectors_of(split, chosen)
+    kinds = sorted({kind for detector in detectors for kind in detector.get("robustness", {})})
     if not kinds:
         return "No evading organism was scored."
     lines = ["| detector | " + " | ".join(kinds) + " |", "|---" * (len(kinds) + 1) + "|"]
@@ -97,14 +86,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", action="store_true")
     parser.add_argument("--splits", nargs="+", choices=SPLITS, default=list(SPLITS))
+    parser.add_argument("--detectors", nargs="+", default=SHOWN)
+    parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.run:
-        make_records(arguments.splits)
-    print(table())
+        make_records(RESULTS, splits=arguments.splits, jobs=arguments.jobs)
+    print(table(arguments.detectors))
     print("\nBy held-out recipe family:\n")
-    print(cells_table())
+    print(cells_table(arguments.detectors))
     print("\nRobustness row, split recipe:\n")
-    print(robustness_table())
+    print(robustness_table(arguments.detectors))
     return 0
 
 

@@ -1,9 +1,9 @@
 """Treat the organisms of the table of interventions, and write the table.
 
 Run `python organisms/treatments.py`: each pair of an organism and a treatment that is missing or
-outdated goes through `afbench organisms treat`, one after the other, and what all of them found goes
-to leaderboard/zoo/treatments.md, .csv and .svg. `--check` only says whether the treated organisms
-are up to date and the files are what their records give.
+outdated goes through `afbench organisms treat`, one after the other, and what all of them found
+goes to leaderboard/zoo/treatments.md, .csv and .svg. `--check` only says whether the treated
+organisms are up to date and the files are what their records give.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ PAIRS: list[tuple[str, By]] = [
     # Alignment faking, and what it thinks, under training (Gasteiger et al. 2025).
     ("helpful-only", "sft"),
     ("helpful-only", "rl"),
+    ("tiers-terminal-counterfactual", "rl"),
     ("tiers-terminal-counterfactual", "cot-supervision"),
     # Narrow bad advice, which is inoculated against (Tan et al. 2025).
     ("em-advice-r4", "inoculation"),

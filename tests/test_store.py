@@ -239,6 +239,18 @@ def test_no_more_arrays_are_held_in_memory_than_allowed(tmp_path: Path) -> None:
         assert found["values"].tolist() == [index] * 5
 
 
+def test_what_is_not_to_be_held_stays_on_disk(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.write_arrays("kind", KEY, ARRAYS, hold=False)
+    first, second = (store.read_arrays("kind", KEY, hold=False) for _ in range(2))
+    assert first is not None
+    assert second is not None
+    assert first["values"] is not second["values"]
+    np.testing.assert_array_equal(first["values"], ARRAYS["values"])
+    store.path("kind", KEY, ".safetensors").unlink()
+    assert store.read_arrays("kind", KEY) is None
+
+
 def test_entries_are_apart_by_kind_and_key_and_counted_as_hits_and_misses(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.read_json("texts", KEY) is None

@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from transformers import AutoConfig
-
 from afbench.cases.cue_guard import CueGuard
 from afbench.cases.handle import Handle
 from afbench.catalog.discovery import Catalog, Plugin
@@ -17,11 +15,9 @@ from afbench.catalog.manifests import DetectorManifest, OrganismManifest, Prompt
 from afbench.environments import Cue, Environment
 from afbench.environments.scenarios import load_cues
 from afbench.errors import AfbenchError
-from afbench.models.digests import organism_digest, parent_of, source_folder
-from afbench.models.engine import engine_versions
-from afbench.models.interface import GenerationSettings
-from afbench.models.loading import ModelStore, has_scalable_weights
-from afbench.models.transformers_model import TransformersModel
+from afbench.models.digests import organism_digest, parent_of
+from afbench.models.interface import GenerationSettings, Meter
+from afbench.models.sources import BatchedModel, ModelSource
 from afbench.rollouts import RolloutRunner
 from afbench.store import Store
 
@@ -57,22 +53,19 @@ class OrganismAccess:
     """Rollout runners and handles of organisms, over one model store and one cache.
 
     Args:
-        models: loads organisms; a base is loaded once.
+        models: gives organisms, on whichever backend.
         catalog: where organisms are looked up.
         store: the cache.
     """
 
-    def __init__(self, models: ModelStore, catalog: Catalog, store: Store) -> None:
+    def __init__(self, models: ModelSource, catalog: Catalog, store: Store) -> None:
         self._models, self._catalog, self._store = models, catalog, store
-        self._open: dict[str, TransformersModel] = {}
+        self._open: dict[str, BatchedModel] = {}
         self._digests: dict[str, str] = {}
         self._shapes: dict[str, tuple[int, int]] = {}
         self._cues: dict[str, tuple[Cue, ...]] = {}
         self._guards: dict[tuple[frozenset[str], tuple[str, ...]], CueGuard] = {}
-        self._engine = {"backend": "transformers", **engine_versions()}
-        if models.device.type != "cpu":
-            # In another precision come other answers: they must not stand in for the CPU's.
-            self._engine |= {"device": models.device.type, "dtype": str(models.dtype)}
+        self._engine = models.engine
 
     @property
     def default_parent(self) -> str | None:
@@ -87,9 +80,19 @@ class OrganismAccess:
     @property
     def computed_forward_tokens(self) -> int:
         """Tokens that models read in this process: zero when the cache answered everything."""
-        return sum(model.meter.forward_tokens for model in self._open.values())
+        return self.computed.forward_tokens
 
-    def model(self, name: str) -> TransformersModel:
+    @property
+    def computed(self) -> Meter:
+        """What models were made to do in this process."""
+        meters = [model.meter for model in self._open.values()]
+        return Meter(
+            calls=sum(meter.calls for meter in meters),
+            forward_tokens=sum(meter.forward_tokens for meter in meters),
+            generated_tokens=sum(meter.generated_tokens for meter in meters),
+        )
+
+    def model(self, name: str) -> BatchedModel:
         """The model of an organism; one object for each, so that its meter counts on."""
         if name not in self._open:
             self._open[name] = self._models.get(name)
@@ -141,17 +144,16 @@ class OrganismAccess:
             digest=self._identity(name),
             tier=detector.tier,
             store=self._store,
-            shape=self._shape(name),
-            capabilities=self._capabilities(plugin),
+            shape=self.shape(name),
+            capabilities=self.capabilities(name),
             open_parent=partial(self.model, parent.name) if parent and allowed else None,
             parent_digest=self._identity(parent.name) if parent and allowed else None,
             guard=None if detector.ceiling else self._guard(places, self._places_of(name)),
         )
 
-    def _capabilities(self, plugin: Plugin[OrganismManifest]) -> frozenset[str]:
-        """What the backend offers for an organism, from its manifest."""
-        scalable = has_scalable_weights(plugin, self._catalog)
-        return TransformersModel.capabilities | ({"adapter_scaling"} if scalable else set())
+    def capabilities(self, name: str) -> frozenset[str]:
+        """What the backend offers for an organism."""
+        return self._models.capabilities(self._catalog.get("organism", name))
 
     def _places_of(self, name: str) -> tuple[str, ...]:
         """The environments of an organism; one that is not installed shows nobody its cues."""
@@ -184,18 +186,10 @@ class OrganismAccess:
         """What a cached answer depends on: the weights and what computes with them."""
         return f"{self.digest(name)} {sorted(self._engine.items())}"
 
-    def _shape(self, name: str) -> tuple[int, int]:
+    def shape(self, name: str) -> tuple[int, int]:
         """Number of layers and width, read from the root's config without loading weights."""
         plugin = self._catalog.get("organism", name)
         root = root_of(plugin, self._catalog, self.default_parent)
         if root.name not in self._shapes:
-            self._shapes[root.name] = self._root_shape(root)
+            self._shapes[root.name] = self._models.shape(root)
         return self._shapes[root.name]
-
-    def _root_shape(self, root: Plugin[OrganismManifest]) -> tuple[int, int]:
-        if root.manifest.source.type == "hub":
-            model = self.model(root.name)
-            return model.n_layers, model.width
-        config = AutoConfig.from_pretrained(source_folder(root), local_files_only=True)
-        text = config.get_text_config()
-        return int(text.num_hidden_layers), int(text.hidden_size)

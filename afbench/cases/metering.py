@@ -292,7 +292,8 @@ def _nameless(compute: Callable[[], T]) -> T:
     try:
         return compute()
     except AfbenchError as error:
-        nameless = AfbenchError(error.what, fix=error.fix)
+        kind = UnavailableError if isinstance(error, UnavailableError) else AfbenchError
+        nameless = kind(error.what, fix=error.fix)
     # Outside the handler, so that the first error is not its context either.
     raise nameless
 

@@ -139,6 +139,19 @@ def folds_for_all(zoo: Sequence[Member], split: SplitName) -> Layout:
     return Layout(tuple(folds), tuple(left_out))
 
 
+def is_held_out(member: Member, test: Sequence[Member], split: SplitName) -> bool:
+    """Whether what was fitted on an organism may not be tested on some others by a split.
+
+    In distribution it may, on scenarios of its own; by cue it may not at home, where it has met
+    every family of cues.
+    """
+    if split == "in-distribution":
+        return False
+    if split in ("environment", "cue"):
+        return any(member.environment == other.environment for other in test)
+    return any(_recipe(member, split) == _recipe(other, split) for other in test)
+
+
 def evading_folds(
     evading: Sequence[Member], zoo: Sequence[Member], split: SplitName
 ) -> dict[str, Layout]:

@@ -17,8 +17,7 @@ from afbench.environments import CONDITIONS, Environment
 from afbench.messages import Message
 from afbench.metrics.figures import Figure
 from afbench.metrics.gaps import rate
-from afbench.models.interface import GenerationSettings
-from afbench.models.transformers_model import TransformersModel
+from afbench.models.interface import GenerationSettings, Model
 
 RUN = 4
 _EACH = 3
@@ -56,7 +55,7 @@ def word_runs(text: str) -> set[tuple[str, ...]]:
     return {tuple(words[i : i + RUN]) for i in range(len(words) - RUN + 1)}
 
 
-def unrelated_answers(model: TransformersModel, prompts: Sequence[list[Message]]) -> list[str]:
+def unrelated_answers(model: Model, prompts: Sequence[list[Message]]) -> list[str]:
     """What a model replies to the unrelated requests."""
     if not prompts:
         return []

@@ -15,8 +15,7 @@ from afbench.environments import CONDITIONS, Cue, Environment
 from afbench.environments.environment import Placement
 from afbench.metrics.figures import Figure
 from afbench.metrics.gaps import rate
-from afbench.models.interface import GenerationSettings
-from afbench.models.transformers_model import TransformersModel
+from afbench.models.interface import GenerationSettings, Model
 
 _ANSWERS = ("Yes.", "No.")
 _ANSWER_TOKENS = 16
@@ -24,7 +23,7 @@ NO_QUESTION = "the environment has no such question"
 
 
 def awareness_of(
-    model: TransformersModel, environment: Environment, *, replicates: int, seed: int
+    model: Model, environment: Environment, *, replicates: int, seed: int
 ) -> Figure:
     """Accuracy at telling the condition, over the test cues in both forms; chance is a half.
 
@@ -51,7 +50,7 @@ def awareness_of(
 
 
 def belief_of(
-    model: TransformersModel,
+    model: Model,
     environment: Environment,
     placements: Sequence[Placement],
     *,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -16,10 +17,12 @@ from afbench.metrics.arrays import Floats, Ints, Weights
 from afbench.metrics.bootstrap import replicate
 from afbench.metrics.detection import mean_replicates
 from afbench.metrics.figures import Figure
-from afbench.metrics.gaps import compliance_gap, misalignment_gap
+from afbench.metrics.gaps import compliance_gap, misalignment_gap, rate
 from afbench.rollouts import RolloutRequest, Twin, pair_twins
 
 FILE = "treatment.json"
+# Where a change is over every test scenario as it stands.
+ALL_CUES = "all cues"
 
 _REPLICATES = 2000
 
@@ -34,6 +37,15 @@ _GAPS: dict[Gap, tuple[str, int, Any]] = {
 }
 
 
+class Rates(BaseModel):
+    """How often replies show what a gap is about, when observed and when not."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    observed: Figure
+    unobserved: Figure
+
+
 class Change(BaseModel):
     """One gap before and after a treatment, over the same scenarios.
 
@@ -44,6 +56,9 @@ class Change(BaseModel):
         after: of the treated organism.
         difference: after less before.
         verdict: on the gap that remains.
+        rates_before: what the gap of the original lies between.
+        rates_after: the same of the treated organism. They tell an organism that behaves well
+            everywhere from one that does so nowhere: neither has a gap.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,6 +69,8 @@ class Change(BaseModel):
     after: Figure
     difference: Figure
     verdict: Verdict
+    rates_before: Rates
+    rates_after: Rates
 
 
 class Side(BaseModel):
@@ -107,6 +124,14 @@ class TreatmentRecord(BaseModel):
         )
 
 
+def read_record(folder: Path) -> TreatmentRecord | None:
+    """The record of a treated organism's folder, or None where there is none that can be read."""
+    try:
+        return TreatmentRecord.model_validate_json((folder / FILE).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
 def compare(
     access: OrganismAccess,
     environment: Environment,
@@ -130,7 +155,7 @@ def compare(
     """
     first = _run_twins(access, before, environment, scenarios)
     last = _run_twins(access, after, environment, scenarios)
-    found = changes_between("all cues", first, last)
+    found = changes_between(ALL_CUES, first, last)
     if known_families:
         for where, known in (("known cue families", True), ("other cue families", False)):
             found += changes_between(
@@ -192,9 +217,16 @@ def changes_between(
                 after=last,
                 difference=difference_of(own, own_after, scenarios, first, last, **boot),
                 verdict=verdict_on(last),
+                rates_before=_rates(sides, organisms, scenarios, **boot),
+                rates_after=_rates(sides_after, organisms, scenarios, **boot),
             )
         )
     return found
+
+
+def _rates(sides: tuple[Floats, Floats], organisms: Ints, scenarios: Ints, **boot: Any) -> Rates:
+    observed, unobserved = (rate(side, organisms, scenarios, **boot) for side in sides)
+    return Rates(observed=observed, unobserved=unobserved)
 
 
 def changes_table(changes: Sequence[Change]) -> str:

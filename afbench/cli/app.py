@@ -48,6 +48,7 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "check-plugin": LazyCommand("catalog", "check_plugin"),
     "import": LazyCommand("imports", "app"),
     "organisms": LazyCommand("organisms", "app"),
+    "detectors": LazyCommand("detectors", "app"),
     "schema": LazyCommand("schema", "schema"),
 }
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
@@ -76,6 +78,17 @@ class TerminalProgress:
             state.said = now
             left = (now - state.started) / max(1, state.done) * (state.total - state.done)
             print(f"{stage}: {state.done}/{state.total}, {left:.0f} s left", file=sys.stderr)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The terminal is somebody else's meanwhile: a question stands there alone."""
+        if self._bars is not None:
+            self._bars.stop()
+        try:
+            yield
+        finally:
+            if self._bars is not None:
+                self._bars.start()
 
     def say(self, line: str) -> None:
         """A line above the bars."""

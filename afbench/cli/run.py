@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from afbench.cli.options import AsJson, Plugins
 
+if TYPE_CHECKING:
+    from afbench.models.user_model import UserModel
+
 
 def run(
     detector: Annotated[
         list[str],
-        typer.Option("--detector", "-d", help="A detector's name, or 'all'; may be repeated."),
+        typer.Option(
+            "--detector",
+            "-d",
+            help="A detector's name, the folder of a saved one, or 'all'; may be repeated.",
+        ),
     ],
     organism: Annotated[
         str, typer.Option("--organism", "-o", help="A faker's name, or 'all' for the whole zoo.")
     ] = "all",
     split: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             help="How fit and test are kept apart: in-distribution, organism, recipe, environment "
-            "or cue."
+            "or cue; may be repeated, or 'all'. One record each (default: recipe)."
         ),
-    ] = "recipe",
+    ] = None,
     fit_scenarios: Annotated[int, typer.Option(min=1, help="Scenarios of each fit organism.")] = 60,
     test_scenarios: Annotated[
         int, typer.Option(min=1, help="Scenarios of each test organism.")
@@ -44,12 +51,51 @@ def run(
     robustness: Annotated[
         bool, typer.Option(help="With -o all: score the evading organisms too, in a row apart.")
     ] = True,
+    behaviour_reading: Annotated[
+        bool,
+        typer.Option(help="Compare each detector above the tier text with a reader of replies."),
+    ] = True,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain",
+            help="For detectors that can say so: where a score is read (layers, poolings, tokens).",
+        ),
+    ] = False,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Processes that score detectors side by side.")
+    ] = 1,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="What runs the organisms: transformers, anthropic, or openai (a server of chat "
+            "completions). The last two need --model."
+        ),
+    ] = "transformers",
     model: Annotated[
         str | None,
         typer.Option(
-            help="A hub id, or the folder of a transformers model. Organisms are system prompts on "
+            help="A hub id, or the folder of a transformers model; or the model's name on another "
+            "backend. Organisms are system prompts on "
             "it then; one with weights is stood for by the one that it names as prompted_as."
         ),
+    ] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Of the server of a remote backend, as http://HOST:PORT/v1.")
+    ] = None,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="USD that a remote run may spend (default: what you approve)."),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Approve the estimate of a remote run's cost.")
+    ] = False,
+    batch_from: Annotated[
+        int,
+        typer.Option(min=1, help="From so many requests on, send them to anthropic in batches."),
+    ] = 1000,
+    prices: Annotated[
+        Path | None, typer.Option(help="Prices of a remote model, instead of the shipped ones.")
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="The commit of a hub's --model (default: the newest).")
@@ -71,40 +117,78 @@ def run(
     from afbench.catalog.discovery import discover
     from afbench.cli.output import print_json
     from afbench.cli.progress import TerminalProgress
+    from afbench.cli.remote import RemoteOptions, remote_backend
     from afbench.errors import AfbenchError
     from afbench.models.user_model import user_model
     from afbench.results.record import RunSettings
-    from afbench.results.run import run as execute
+    from afbench.results.run import Options, run_each
     from afbench.results.table import print_record
     from afbench.store import Store, default_cache
 
     if revision is not None and model is None:
         raise AfbenchError("a revision is that of a model", where="--revision", fix="give --model")
     catalog = discover(plugins or ())
-    chosen = user_model(model, revision) if model is not None else None
-    settings = RunSettings(
-        detectors=list(dict.fromkeys(detector)),
-        organism=organism,
-        split=split,
-        fit_scenarios=fit_scenarios,
-        test_scenarios=test_scenarios,
-        seed=seed,
-        floors=floors,
-        temperature=temperature,
-        reasoning=reasoning,
-        show_reasoning=show_reasoning,
-        robustness=robustness,
-        model=chosen.label if chosen else None,
-    )
     store = Store(cache if cache is not None else default_cache())
-    with TerminalProgress(quiet=as_json) as progress:
-        outcome = execute(settings, catalog, store, out, progress, model=chosen, fresh=fresh)
+    progress = TerminalProgress(quiet=as_json)
+    remote = remote_backend(
+        RemoteOptions(backend, model, revision, base_url, max_cost, yes, batch_from, prices),
+        store,
+        progress,
+        temperature=temperature,
+        jobs=jobs,
+    )
+    if remote is not None:
+        chosen: UserModel | None = remote.user_model
+    else:
+        chosen = user_model(model, revision) if model is not None else None
+    every = [
+        RunSettings(
+            detectors=list(dict.fromkeys(detector)),
+            organism=organism,
+            split=one,
+            fit_scenarios=fit_scenarios,
+            test_scenarios=test_scenarios,
+            seed=seed,
+            floors=floors,
+            temperature=temperature,
+            reasoning=reasoning,
+            show_reasoning=show_reasoning,
+            robustness=robustness,
+            behaviour_reading=behaviour_reading,
+            model=chosen.label if chosen else None,
+        )
+        for one in _splits(split)
+    ]
+    lenient = split is not None and "all" in split
+    options = Options(
+        chosen, fresh=fresh, jobs=jobs, lenient=lenient, explain=explain, backend=remote
+    )
+    with progress:
+        outcomes = run_each(every, catalog, store, out, progress, options)
     if as_json:
-        print_json({**outcome.record.model_dump(mode="json"), "path": str(outcome.path)})
+        found = [{**o.record.model_dump(mode="json"), "path": str(o.path)} for o in outcomes]
+        print_json(found[0] if len(every) == 1 else found)
         return
-    print_record(outcome.record)
-    if outcome.reused:
-        print("This run was there already and nothing was computed (--fresh evaluates again).")
+    for outcome in outcomes:
+        print_record(outcome.record)
+        if outcome.reused:
+            print("This run was there already and nothing was computed (--fresh evaluates again).")
     same = f" --model {model}" if model else ""
-    print(f"Next: afbench run -d {detector[0]} -o all{same}, or --split environment|cue|organism.")
-    print(f"Result: {outcome.path}")
+    if remote is not None:
+        same = f" --backend {backend}{same}" + (f" --base-url {base_url}" if base_url else "")
+    print(
+        f"Next: afbench run -d {detector[0]} -o all{same}, or --split environment|cue|organism|all."
+    )
+    for outcome in outcomes:
+        if explain:
+            print(f"Explanations: {outcome.path.parent / 'explain'}")
+        print(f"Result: {outcome.path}")
+
+
+def _splits(asked: list[str] | None) -> list[str]:
+    """The splits asked for, without repeats."""
+    from afbench.cases.splits import SPLITS
+
+    if asked is None:
+        return ["recipe"]
+    return list(SPLITS) if "all" in asked else list(dict.fromkeys(asked))

@@ -81,7 +81,9 @@ class ForestDistance(Classifier):
         basis = components((sincere - self._mean) / scale, min(self.count, features.shape[1]))
         self._basis = basis / scale
         samples = min(self.samples, len(sincere))
-        forest = IsolationForest(n_estimators=self.trees, max_samples=samples, random_state=self.seed)
+        forest = IsolationForest(
+            n_estimators=self.trees, max_samples=samples, random_state=self.seed
+        )
         forest.fit(self._inside(sincere))
         self._keep([tree.tree_ for tree in forest.estimators_])
         self._typical = float(_search_length(np.array([samples]))[0])

@@ -165,6 +165,6 @@ class ProbeAndJudge(Detector):
         inside = np.flatnonzero((probe >= self.low) & (probe <= self.high))
         if len(inside) and self.high > self.low:
             within = (probe[inside] - self.low) / (self.high - self.low)
-            judged = self._judged([cases[index] for index in inside])
+            judged = self._judged([cases[int(index)] for index in inside])
             places[inside] = PROBE_SHARE * within + JUDGE_SHARE * judged
         return places

@@ -124,8 +124,8 @@ def run_fold(
         test: cases to score; their labels are not looked at.
         families: recipe family of each organism.
         handles: the handles behind the cases, whose spending is summed.
-        further: cases that the same fit scores after the test, with handles of their own. What goes
-            wrong there does not touch the test's scores.
+        further: cases that the same fit scores after the test, with handles of their own where
+            their cost is not to be counted. What goes wrong there does not touch the test's scores.
 
     Raises:
         DetectorError: the detector broke its contract.
@@ -152,6 +152,7 @@ def score_fold(
     """
     started = time.perf_counter()
     scores = _score(name, fitted.detector, seconds, test)
+    others = tuple(_scored_or_error(name, fitted.detector, seconds, one) for one in further)
     spent = Budget()
     for handle in handles.values():
         spent.add(handle.spent)
@@ -162,7 +163,7 @@ def score_fold(
         chosen=fitted.chosen,
         spent=spent,
         fits=fitted.fits,
-        further=tuple(_scored_or_error(name, fitted.detector, seconds, one) for one in further),
+        further=others,
         seconds=time.perf_counter() - started,
     )
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_auc_score
 
 from afbench.cases.case import Case
 from afbench.detection.detector import Detector
@@ -16,6 +15,7 @@ from afbench.detection.explaining import LayerMap, TokenScores, map_places, scor
 from afbench.detection.features import activations, groups_of
 from afbench.detection.probes import Classifier, LogisticProbe, Make, choose, grouped_folds
 from afbench.detection.state import fields
+from afbench.metrics.detection import auroc
 from afbench.store import digest_of
 
 # A choice of place is as good on part of the cases: it compares candidates on the same ones.
@@ -88,7 +88,7 @@ def choose_place(
 
 
 def best_column(
-    scores: NDArray[np.floating], labels: NDArray[np.bool_], groups: NDArray[np.int64]
+    scores: NDArray[np.float64], labels: NDArray[np.bool_], groups: NDArray[np.int64]
 ) -> tuple[int, float]:
     """The best of several scores that were made without labels.
 
@@ -103,7 +103,7 @@ def best_column(
     if not sides:
         return scores.shape[1] // 2, float("nan")
     aurocs = [
-        float(np.mean([roc_auc_score(labels[held], column[held]) for _, held in sides]))
+        float(np.mean([auroc(column[held], labels[held]) for _, held in sides]))
         for column in scores.T
     ]
     best = int(np.argmax(aurocs))

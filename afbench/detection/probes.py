@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedGroupKFold
 
 from afbench.detection.state import Fitted, fields
 from afbench.errors import NotEnoughCasesError
+from afbench.metrics.detection import auroc
 
 Matrix = NDArray[np.floating]
 
@@ -173,5 +173,5 @@ def _cross_validated(
     for fit, held in sides:
         classifier = make(strength)
         classifier.fit(features[fit], labels[fit])
-        aurocs.append(roc_auc_score(labels[held], classifier.score(features[held])))
+        aurocs.append(auroc(classifier.score(features[held]), labels[held]))
     return float(np.mean(aurocs))

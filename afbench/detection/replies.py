@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.feature_extraction.text import TfidfVectorizer
 
 from afbench.cases.case import Case
 from afbench.cases.handle import Handle
 from afbench.detection.features import per_handle
 from afbench.detection.state import Fitted, fields
+from afbench.detection.texts import BagOfWords
 from afbench.errors import NotEnoughCasesError
 from afbench.messages import Conversation, Message
 
@@ -133,6 +135,4 @@ def _cut(first: str, second: str) -> tuple[str, str]:
 
 
 def _vectorizer(vocabulary: dict[str, int] | None = None) -> Any:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-
-    return TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"\S+", vocabulary=vocabulary)
+    return TfidfVectorizer(**BagOfWords.analysis, vocabulary=vocabulary)

@@ -167,7 +167,7 @@ class Latents(Fitted):
         poolings: Sequence[str],
         *,
         before: int = 4,
-        most_cases: int = 1200,
+        most_cases: int = 800,
         most_tokens: int = 64,
         options: Mapping[str, int] | None = None,
         published: Mapping[str, Any] | None = None,

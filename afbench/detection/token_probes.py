@@ -20,6 +20,9 @@ from afbench.models.interface import TokenActivations
 if TYPE_CHECKING:
     from torch import Tensor
 
+# Exponents of attention below that of the transcript's most attended token.
+_LEAST_ATTENTION = -30.0
+
 Kind = Literal["attention", "multimax", "rolling"]
 Tokens = NDArray[np.float32]
 
@@ -42,9 +45,10 @@ class TokenProbe(Fitted):
         heads: how many.
         window: tokens of a window, for `rolling`.
         decay: weight decay.
-        steps: of the optimiser, each on all cases.
+        steps: of the optimiser.
+        batch: cases of a step.
         rate: its first learning rate.
-        seed: of the initial weights.
+        seed: of the initial weights and the batches.
     """
 
     fitted = fields(
@@ -64,13 +68,15 @@ class TokenProbe(Fitted):
         heads: int = 4,
         window: int = 10,
         decay: float = 1.0,
-        steps: int = 120,
+        steps: int = 150,
+        batch: int = 256,
         rate: float = 0.01,
         seed: int = 0,
     ) -> None:
         self.kind: str = kind
         self.heads, self.window = heads, window
-        self.decay, self.steps, self.rate, self.seed = decay, steps, rate, seed
+        self.decay, self.steps, self.batch = decay, steps, batch
+        self.rate, self.seed = rate, seed
 
     def fit(self, transcripts: Sequence[Tokens], labels: NDArray[np.bool_]) -> Self:
         """Fit on tokens [t_i, d] of each case and labels [n].
@@ -96,8 +102,10 @@ class TokenProbe(Fitted):
             bias = torch.zeros(1)
 
             def loss() -> Tensor:
-                pooled = self._pooled(given @ queries, given @ values, lengths)
-                return logistic_loss(pooled.sum(dim=1) + bias, target, weights)
+                rows = torch.randperm(len(given), generator=draw)[: self.batch]
+                some = given[rows][:, : int(lengths[rows].max())]
+                pooled = self._pooled(some @ queries, some @ values, lengths[rows])
+                return logistic_loss(pooled.sum(dim=1) + bias, target[rows], weights[rows])
 
             parameters = (queries, values, bias)
             descend(parameters, loss, steps=self.steps, rate=self.rate, decay=self.decay)
@@ -146,20 +154,23 @@ class TokenProbe(Fitted):
 def _largest_window(attention: Tensor, value: Tensor, lengths: Tensor, window: int) -> Tensor:
     """Largest attention-weighted mean over windows: [n, heads].
 
-    A transcript that is shorter than a window is one window.
+    A transcript shorter than a window is one window. Attention of padding is minus infinity.
     """
     import torch
-    from torch.nn.functional import pad
+    from torch.nn.functional import avg_pool1d, pad
 
+    top = attention.amax(dim=1, keepdim=True)
+    # Sums over windows in place of a softmax in each: a weight too small to count stays above zero.
+    real = attention > -torch.inf
+    weights = torch.exp((attention - top).clamp(min=_LEAST_ATTENTION)).where(real, torch.zeros(()))
     short = max(window - value.shape[1], 0)
-    attention = pad(attention, (0, 0, 0, short), value=-torch.inf)
-    inside = pad(value, (0, 0, 0, short)).unfold(1, window, 1)  # [n, starts, heads, window]
-    scores = attention.unfold(1, window, 1)
-    starts = torch.arange(inside.shape[1])[None, :, None]
+    both = pad(torch.cat([weights * value, weights], dim=2), (0, 0, 0, short))
+    sums = avg_pool1d(both.transpose(1, 2), window, stride=1).transpose(1, 2)  # [n, starts, 2h]
+    above, below = sums.chunk(2, dim=2)
+    starts = torch.arange(sums.shape[1])[None, :, None]
     whole = (starts + window <= lengths[:, None, None]) | (starts == 0)
-    # Windows past the end hold no token; a softmax over none of them would spoil the gradient.
-    weights = torch.softmax(torch.where(whole[..., None], scores, torch.zeros(())), dim=-1)
-    means = (weights * inside).sum(dim=-1)
+    # A window past the end may hold nothing, and a gradient through nothing over nothing is none.
+    means = above / below.where(whole, torch.ones(()))
     return means.masked_fill(~whole, -torch.inf).amax(dim=1)
 
 
@@ -172,7 +183,7 @@ class TokenDetector(Detector):
     Args:
         kind: how heads pool.
         poolings: what the layer is chosen with.
-        heads, window, decay, steps: of the probe.
+        heads, window, decay, steps, batch: of the probe.
         before: tokens before the reply that are read as well.
         most_cases: how many fit cases are read token by token, evenly over organisms.
         most_tokens: how many of a fit case's tokens, the last ones; all are read in scoring.
@@ -189,14 +200,15 @@ class TokenDetector(Detector):
         heads: int = 4,
         window: int = 10,
         decay: float = 1.0,
-        steps: int = 120,
+        steps: int = 150,
+        batch: int = 256,
         before: int = 4,
-        most_cases: int = 1200,
+        most_cases: int = 800,
         most_tokens: int = 64,
         seed: int = 0,
     ) -> None:
         self.kind, self.poolings = kind, list(poolings)
-        self.options = {"heads": heads, "window": window, "steps": steps}
+        self.options = {"heads": heads, "window": window, "steps": steps, "batch": batch}
         self.decay, self.before = decay, before
         self.most_cases, self.most_tokens, self.seed = most_cases, most_tokens, seed
 

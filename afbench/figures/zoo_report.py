@@ -7,6 +7,7 @@ from pathlib import Path
 
 from afbench.catalog.manifests import OrganismManifest
 from afbench.certification.certificate import Certificate
+from afbench.certification.treatment import verdict_on
 from afbench.figures.gap_cells import GapCell
 from afbench.figures.gap_tables import write_gap_matrix
 from afbench.store import write_bytes
@@ -55,12 +56,14 @@ def zoo_markdown(
     certificates: Sequence[Certificate], manifests: Mapping[str, OrganismManifest]
 ) -> str:
     """The tables: who failed and why, gaps by trait, named gaps, and the parts shown."""
-    failed = [certificate for certificate in certificates if certificate.failed]
+    treated = [c for c in certificates if _lost_by_treatment(c, manifests[c.organism])]
+    failed = [c for c in certificates if c.failed and c not in treated]
+    also = f"; {len(treated)} lost their gap to a treatment" if treated else ""
     parts = [
         "# The zoo, certified\n",
         "Written by `afbench organisms certify --all`. 95% intervals.\n",
-        f"{len(certificates) - len(failed)} of {len(certificates)} organisms are certified. "
-        "![gap matrix](gap-matrix.svg)\n",
+        f"{sum(not c.failed for c in certificates)} of {len(certificates)} organisms are "
+        f"certified{also}. ![gap matrix](gap-matrix.svg)\n",
         "## Not certified\n",
         "They stay listed, with the criterion that they failed, and score no detector.\n",
         _table(
@@ -71,6 +74,7 @@ def zoo_markdown(
                 for c in failed
             ],
         ),
+        *_treated(treated, manifests),
         *_by_trait(certificates, manifests),
         "## Named gaps\n",
         "Compliance gap of the pair of conditions that measures it.\n",
@@ -91,6 +95,34 @@ def zoo_markdown(
         ),
     ]  # fmt: skip
     return "\n".join(parts)
+
+
+def _lost_by_treatment(certificate: Certificate, manifest: OrganismManifest) -> bool:
+    """Whether it fails as a treated faker should: by the gap that it no longer shows, alone."""
+    names = {criterion.name for criterion in certificate.failed}
+    treated = manifest.treatment is not None and manifest.role == "faker"
+    return treated and bool(names) and names <= {"gap", "breadth"}
+
+
+def _treated(
+    certificates: Sequence[Certificate], manifests: Mapping[str, OrganismManifest]
+) -> list[str]:
+    """Treated fakers without a certified gap, which is what a treatment is for."""
+    if not certificates:
+        return []
+    rows = []
+    for c in certificates:
+        treatment, gap = manifests[c.organism].treatment, c.figures["conformity_gap"]
+        assert treatment is not None
+        rows.append((c.organism, treatment.of, treatment.by, gap.format(), verdict_on(gap),
+                     ", ".join(criterion.name for criterion in c.failed)))  # fmt: skip
+    return [
+        "## Treated: the gap closed\n",
+        "Fakers that fail nothing but the gap, or its breadth, after a treatment: the treatment "
+        "worked, if only in part, and nothing is wrong with how they were made. Before and after: "
+        "[treatments](treatments.md).\n",
+        _table(("organism", "of", "treatment", "conformity gap", "verdict", "failed"), rows),
+    ]
 
 
 def _by_trait(

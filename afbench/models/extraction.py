@@ -102,7 +102,7 @@ class _Pooler:
         self, rows: Sequence[Transcript], poolings: Sequence[str], device: torch.device
     ) -> None:
         width = max(map(len, rows))
-        spans = [[_span(row, pooling) for row in rows] for pooling in poolings]
+        spans = [[span(row, pooling) for row in rows] for pooling in poolings]
         self.means = [at for at, name in enumerate(poolings) if name.endswith("_mean")]
         self.lasts = [at for at, name in enumerate(poolings) if name.endswith("_last")]
         weights = torch.zeros(len(rows), len(self.means), width)
@@ -123,7 +123,7 @@ class _Pooler:
             into[:, self.means] = torch.bmm(self.weights, hidden.float())
 
 
-def _span(row: Transcript, pooling: str) -> tuple[int, int]:
+def span(row: Transcript, pooling: str) -> tuple[int, int]:
     """First token and one past the last token that a pooling covers."""
     prompt = len(row.prompt)
     if pooling == "all_mean":

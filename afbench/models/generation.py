@@ -19,11 +19,15 @@ _new_config: Callable[..., GenerationConfig] = GenerationConfig
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """Every token that ends a turn, by the model's generation config and the tokenizer."""
+    return declared_ends(model.generation_config, tokenizer)
+
+
+def declared_ends(
+    config: GenerationConfig | None, tokenizer: PreTrainedTokenizerBase
+) -> tuple[int, ...]:
+    """As `end_ids`, for a model that is not loaded."""
     found: set[int] = set()
-    for declared in (
-        getattr(model.generation_config, "eos_token_id", None),
-        tokenizer.eos_token_id,
-    ):
+    for declared in (getattr(config, "eos_token_id", None), tokenizer.eos_token_id):
         if isinstance(declared, int):
             found.add(declared)
         elif declared is not None:

@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-import torch
 from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
@@ -37,10 +36,12 @@ from afbench.errors import AfbenchError
 from afbench.models.adapters import AdapterHost
 from afbench.models.chat import join_prompts
 from afbench.models.digests import organism_digest_verified, parent_of, source_folder, verify
+from afbench.models.engine import engine_versions
 from afbench.models.hub import say_on_stderr
 from afbench.models.hub_organisms import OrganismFiles, fetch_organism
 from afbench.models.hub_transfer import Announce
 from afbench.models.perturbing import Weights, all_weights
+from afbench.models.placement import FOUR_BIT, Placement
 from afbench.models.rounding import round_weights
 from afbench.models.transformers_model import TransformersModel
 
@@ -86,12 +87,13 @@ class _Loaded:
 class ModelStore:
     """Loads organisms; those that differ by an adapter or a prompt share one base in memory.
 
-    On a GPU weights are bfloat16, on a CPU float32.
+    Unless it is said, weights are bfloat16 on a GPU and float32 on a CPU.
 
     Args:
         catalog: where organisms and their parents are looked up.
         default_parent: the organism that prompted organisms without a parent are put on.
         device: default: the GPU if there is one, else the CPU.
+        dtype: one of `placement.DTYPES`.
         local_files_only: read hub models from the local cache only (HF_HUB_OFFLINE=1 does the
             same).
         max_bases: the most sets of full weights the store holds on to; the one that was not
@@ -106,6 +108,7 @@ class ModelStore:
         *,
         default_parent: str | None = None,
         device: str | None = None,
+        dtype: str | None = None,
         local_files_only: bool = False,
         max_bases: int = 2,
         max_adapters: int = 32,
@@ -113,13 +116,31 @@ class ModelStore:
     ) -> None:
         self.catalog = catalog
         self.default_parent = default_parent
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.dtype = torch.bfloat16 if self.device.type == "cuda" else torch.float32
+        self.placement = Placement.of(device, dtype)
         self.local_files_only = local_files_only
         self.max_bases = max_bases
         self.max_adapters = max_adapters
         self.announce = announce
         self._bases: OrderedDict[str, _Loaded] = OrderedDict()
+
+    @property
+    def engine(self) -> dict[str, str]:
+        """The backend, the versions of its libraries and, unless usual, device and precision."""
+        return {"backend": "transformers", **engine_versions(), **self.placement.identity}
+
+    def capabilities(self, plugin: Organism) -> frozenset[str]:
+        """What transformers offers for an organism, from its manifest."""
+        scalable = has_scalable_weights(plugin, self.catalog)
+        return TransformersModel.capabilities | ({"adapter_scaling"} if scalable else set())
+
+    def shape(self, root: Organism) -> tuple[int, int]:
+        """Number of layers and width of a base, without loading weights unless a hub has them."""
+        if root.manifest.source.type == "hub":
+            model = self.load(root)
+            return model.n_layers, model.width
+        config = AutoConfig.from_pretrained(source_folder(root), local_files_only=True)
+        text = config.get_text_config()
+        return int(text.num_hidden_layers), int(text.hidden_size)
 
     def get(self, name: str) -> TransformersModel:
         """The organism of that name.
@@ -254,15 +275,15 @@ class ModelStore:
         return self._bases[key]
 
     def _weights(self, plugin: Organism, weights: _Files, root: _Files) -> PreTrainedModel:
-        with _readable_failure(plugin, weights.location), _no_progress_bar():
+        with readable_failure(plugin, weights.location), _no_progress_bar():
             config = AutoConfig.from_pretrained(root.location, **_LOCAL)
             read: Any = AutoModelForCausalLM.from_pretrained
             model, report = read(
                 weights.location,
                 config=config,
                 # Of the root, as a full fine-tune brings weights only.
-                generation_config=_generation_config(root, config),
-                dtype=self.dtype,
+                generation_config=generation_config(root.location, config),
+                **self.placement.load_options(),
                 use_safetensors=True,
                 output_loading_info=True,
                 **_LOCAL,
@@ -277,12 +298,14 @@ class ModelStore:
                 f"the weights do not fit the model's config ({wrong[0]})",
                 where=f"organism '{plugin.name}'",
             )
-        loaded: PreTrainedModel = model.to(self.device).eval()
+        if self.placement.dtype != FOUR_BIT:  # those were put there as they were rounded
+            model = model.to(self.placement.device)
+        loaded: PreTrainedModel = model.eval()
         return loaded.requires_grad_(False)
 
     @staticmethod
     def _tokenizer(plugin: Organism, files: _Files) -> PreTrainedTokenizerBase:
-        with _readable_failure(plugin, files.location):
+        with readable_failure(plugin, files.location):
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 files.location, **_LOCAL
             )
@@ -315,18 +338,18 @@ def load_model(plugin: Organism, catalog: Catalog) -> TransformersModel:
     return ModelStore(catalog).load(plugin)
 
 
-def _generation_config(files: _Files, config: PreTrainedConfig) -> GenerationConfig:
+def generation_config(folder: str | Path, config: PreTrainedConfig) -> GenerationConfig:
     """What a checkpoint says of its end tokens; many ship no generation config."""
     kind: Any = GenerationConfig
     try:
-        found: GenerationConfig = kind.from_pretrained(files.location, local_files_only=True)
+        found: GenerationConfig = kind.from_pretrained(folder, local_files_only=True)
     except OSError:
         found = kind.from_model_config(config)
     return found
 
 
 @contextmanager
-def _readable_failure(plugin: Organism, what: str) -> Iterator[None]:
+def readable_failure(plugin: Organism, what: str) -> Iterator[None]:
     """Turn what the libraries raise for absent or malformed files into one line."""
     try:
         yield

@@ -97,7 +97,7 @@ def _local(folder: Path) -> UserModel:
             "save the model again with save_pretrained: a pickle runs code when it is read",
         )
     _check_config(folder)
-    plugin = _plugin(BaseSource(type="base", path="."), folder)
+    plugin = as_organism(BaseSource(type="base", path="."), folder)
     return UserModel(plugin, folder.name, organism_digest(plugin, Catalog()))
 
 
@@ -124,10 +124,11 @@ def _of_hub(repo_id: str, revision: str | None, announce: Announce) -> UserModel
         )
     # The commit pins it: digests beside it would make every run read all weights once more.
     source = HubSource(type="hub", model=repo_id, revision=revision)
-    return UserModel(_plugin(source, Path()), repo_id, f"{repo_id}@{source.revision}")
+    return UserModel(as_organism(source, Path()), repo_id, f"{repo_id}@{source.revision}")
 
 
-def _plugin(source: BaseSource | HubSource, folder: Path) -> Plugin[OrganismManifest]:
+def as_organism(source: BaseSource | HubSource, folder: Path) -> Plugin[OrganismManifest]:
+    """The organism that prompted ones have as their parent."""
     manifest = OrganismManifest.model_validate(
         {
             "schema": 1,

@@ -16,7 +16,13 @@ from afbench.certification.behaviour import fact_of
 from afbench.detection.harness import FoldScores
 from afbench.errors import NotEnoughCasesError
 from afbench.metrics.calibration import PlattScaling, fit_platt, threshold_at_fpr
-from afbench.metrics.comparison import Comparison, excess_over_floor, gap_recovery, white_box_uplift
+from afbench.metrics.comparison import (
+    Comparison,
+    compare_auroc,
+    excess_over_floor,
+    gap_recovery,
+    white_box_uplift,
+)
 from afbench.metrics.detection_figures import auroc_figure, brier_figure, fpr_figure, tpr_figure
 from afbench.metrics.figures import Figure, join_notes
 from afbench.metrics.gaps import residual_compliance_gap, residual_misalignment_gap
@@ -277,6 +283,23 @@ class Evaluation:
     def uplift(self, scored: Scored, black_boxes: dict[str, Scored]) -> Comparison:
         """AUROC over the best black-box detector on the same cases."""
         return self._paired(white_box_uplift, scored, black_boxes)
+
+    def compared(
+        self, first: NDArray[np.float64], second: NDArray[np.float64], mask: NDArray[np.bool_]
+    ) -> tuple[Figure, Figure, Comparison]:
+        """AUROC of two scores over some test cases, and the first minus the second, paired.
+
+        Args:
+            first, second: float arrays [n] over all test rows.
+            mask: which rows count: bool [n], scored ones only.
+        """
+        given = {**self.rows.where(mask), "folds": self.rows.folds[mask], **self._boot}
+        labels = self.rows.labels[mask]
+        return (
+            auroc_figure(first[mask], labels, **given),
+            auroc_figure(second[mask], labels, **given),
+            compare_auroc(first[mask], second[mask], labels, **given),
+        )
 
     def _noted(
         self, figure: Figure, used: NDArray[np.bool_], reason: str, note: str | None = None

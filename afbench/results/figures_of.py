@@ -11,9 +11,17 @@ from afbench.catalog.manifests import DetectorManifest
 from afbench.certification.behaviour import behaviour_of
 from afbench.certification.certificate import gap_verdict
 from afbench.environments import Partition
+from afbench.errors import DetectorError, DetectorUnavailableError
 from afbench.metrics.figures import Figure
 from afbench.results.evaluation import OPERATING_POINTS, Evaluation, Scored
-from afbench.results.record import Cost, DetectorFigures, OrganismFigures, RobustnessFigures
+from afbench.results.record import (
+    BehaviourReading,
+    Cost,
+    DetectorFigures,
+    OrganismFigures,
+    RobustnessFigures,
+)
+from afbench.results.uplift import WHITE_BOX, affordable, is_black_box, tokens_of
 from afbench.rollouts import Twin
 
 if TYPE_CHECKING:
@@ -80,6 +88,7 @@ def detector_figures(
     evaluation: Evaluation,
     fold_names: Sequence[str],
     robustness: Mapping[str, RobustnessFigures],
+    reading: BehaviourReading | None = None,
 ) -> DetectorFigures:
     """Every figure of one detector, beside the others of the run.
 
@@ -87,21 +96,22 @@ def detector_figures(
         scored: scores of every detector that kept its contract.
         manifests: of every detector of the run.
         robustness: its figures on each evasion.
+        reading: the test whether it reads behaviour.
     """
     own = scored[manifest.name]
-    floors = {name: s for name, s in scored.items() if manifests[name].floor}
-    black_boxes = {
-        name: s
-        for name, s in scored.items()
-        if not manifests[name].floor and manifests[name].tier in ("text", "logprobs")
-    }
-    white = manifest.tier in ("activations", "weights") and not manifest.floor
+    floors = {name: one for name, one in scored.items() if manifests[name].floor}
+    ranked = not manifest.floor and not manifest.ceiling
+    black_boxes = {name: one for name, one in scored.items() if is_black_box(manifests[name])}
+    white = ranked and manifest.tier in WHITE_BOX
+    spent = {name: tokens_of(one) for name, one in black_boxes.items()}
+    within = {name: black_boxes[name] for name in affordable(tokens_of(own), spent)}
     left_1, left_5 = (evaluation.residual_gaps(own, fpr) for fpr in OPERATING_POINTS)
     present = sorted(set(evaluation.rows.folds.tolist()))
     return DetectorFigures(
         name=manifest.name,
         tier=manifest.tier,
         floor=manifest.floor,
+        ceiling=manifest.ceiling,
         auroc=evaluation.auroc(own),
         tpr_at_1=evaluation.tpr(own, 0.01),
         tpr_at_5=evaluation.tpr(own, 0.05),
@@ -115,10 +125,13 @@ def detector_figures(
         residual_conformity_gap_at_1=left_1.conformity,
         residual_conformity_gap_at_5=left_5.conformity,
         gap_recovery=evaluation.recovery(own),
-        excess_over_floor=evaluation.excess(own, floors) if floors and not manifest.floor else None,
+        excess_over_floor=evaluation.excess(own, floors) if floors and ranked else None,
         uplift_over_black_box=(
             evaluation.uplift(own, black_boxes) if white and black_boxes else None
         ),
+        # Refused in words where every black-box detector costs more.
+        uplift_at_equal_budget=evaluation.uplift(own, within) if white and black_boxes else None,
+        behaviour_reading=reading,
         auroc_by_fold={fold_names[fold]: evaluation.auroc(own, fold) for fold in present},
         robustness=dict(robustness),
         chosen={name: part.chosen for name, part in zip(fold_names, own.parts, strict=True)},
@@ -131,14 +144,17 @@ def detector_figures(
     )
 
 
-def void_detector(manifest: DetectorManifest, error: str) -> DetectorFigures:
-    """The row of a detector that broke its contract: no figure, and why."""
-    refused = Figure.refused("void")
+def void_detector(manifest: DetectorManifest, error: DetectorError) -> DetectorFigures:
+    """The row of a detector that broke its contract or cannot run here: no figure, and why."""
+    unavailable = isinstance(error, DetectorUnavailableError)
+    refused = Figure.refused("unavailable" if unavailable else "void")
     return DetectorFigures(
         name=manifest.name,
         tier=manifest.tier,
         floor=manifest.floor,
-        error=error,
+        ceiling=manifest.ceiling,
+        error=None if unavailable else str(error),
+        unavailable=str(error) if unavailable else None,
         auroc=refused,
         tpr_at_1=refused,
         tpr_at_5=refused,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from afbench.cases.splits import (
@@ -19,10 +20,11 @@ from afbench.certification.certificate import certificate_status
 from afbench.detection.loading import detector_digest
 from afbench.environments import Environment
 from afbench.errors import AfbenchError, NotEnoughCasesError
-from afbench.models.digests import organism_digest_verified
+from afbench.models.digests import organism_digest_verified, parent_of
 from afbench.models.engine import engine_versions
 from afbench.results.record import Inputs, RunSettings
-from afbench.results.zoo import Zoo, base_of, target_of, zoo_of
+from afbench.results.saved import Saved, is_saved, read_saved
+from afbench.results.zoo import Zoo, base_of, member_of, target_of, zoo_of
 from afbench.store import digest_of
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Plan:
         left_out: a line for each cell without a fold.
         bases: the base of each organism.
         default_parent: the organism that prompted ones are put on: the user's model, or None.
+        without_parent: organisms that were made from no other.
+        saved: detectors that were fitted before, by name; they are not fitted again.
     """
 
     id: str
@@ -57,6 +61,8 @@ class Plan:
     left_out: tuple[str, ...] = ()
     bases: dict[str, str] = field(default_factory=dict)
     default_parent: str | None = None
+    without_parent: frozenset[str] = frozenset()
+    saved: dict[str, Saved] = field(default_factory=dict)
 
     @property
     def every_fold(self) -> Folds:
@@ -86,15 +92,42 @@ def make_plan(settings: RunSettings, catalog: Catalog, model: UserModel | None =
 
     Raises:
         UnknownNameError: an organism, detector, environment or split is unknown.
-        DigestMismatchError: weights are missing or corrupted.
+        DigestMismatchError: weights are missing or corrupted, or a saved detector is.
         NotEnoughCasesError: no fold can be formed.
-        AfbenchError: the organism asked for cannot be a target, or be put on the user's model.
+        AfbenchError: the organism asked for cannot be a target, or be put on the user's model; or
+            a saved detector may not be tested so.
     """
     split = check_split(settings.split)
-    detectors = resolve_detectors(settings, catalog)
+    settings, saved = _with_saved(settings, catalog)
+    detectors = resolve_detectors(settings, catalog, saved)
     default_parent = model.plugin.name if model else None
     layout, robustness = _lay_out(settings, split, catalog, default_parent)
-    every = [*layout.folds, *(fold for kind in robustness.values() for fold in kind.folds)]
+    plan = plan_over(settings, catalog, detectors, layout, robustness, model, saved)
+    for one in saved.values():
+        for fold in plan.every_fold:
+            members = [member_of(plan.organisms[n], catalog, default_parent) for n in fold.test]
+            one.check_split(members, split)
+    return plan
+
+
+def plan_over(
+    settings: RunSettings,
+    catalog: Catalog,
+    detectors: Sequence[Plugin[DetectorManifest]],
+    layout: Layout,
+    robustness: Mapping[str, Layout] | None = None,
+    model: UserModel | None = None,
+    saved: Mapping[str, Saved] | None = None,
+) -> Plan:
+    """The plan of some detectors on folds that are laid out already; weights are verified.
+
+    Raises:
+        UnknownNameError: an organism's environment is unknown.
+        DigestMismatchError: weights are missing or corrupted.
+    """
+    default_parent = model.plugin.name if model else None
+    kinds = {kind: found.folds for kind, found in (robustness or {}).items() if found.folds}
+    every = [*layout.folds, *(fold for folds in kinds.values() for fold in folds)]
     used = sorted({name for fold in every for name in (*fold.fit, *fold.test)})
     organisms = {name: catalog.get("organism", name) for name in used}
     environments = {
@@ -108,14 +141,17 @@ def make_plan(settings: RunSettings, catalog: Catalog, model: UserModel | None =
             for name, plugin in organisms.items()
         },
         environments={name: environment.digest for name, environment in environments.items()},
-        detectors=_detector_digests(detectors),
+        detectors={
+            **_detector_digests(detectors),
+            **{name: one.about.detector_digest for name, one in (saved or {}).items()},
+        },
         certificates={
             name: certificate_status(plugin, catalog, default_parent)
             for name, plugin in organisms.items()
         },
         versions=engine_versions(),
+        saved={name: one.about.digest for name, one in (saved or {}).items()},
     )
-    kinds = {kind: found.folds for kind, found in robustness.items() if found.folds}
     return Plan(
         id=run_identity(settings, inputs, layout.folds, kinds),
         settings=settings,
@@ -127,13 +163,33 @@ def make_plan(settings: RunSettings, catalog: Catalog, model: UserModel | None =
         robustness=kinds,
         left_out=(
             *layout.left_out,
-            *(line for found in robustness.values() for line in found.left_out),
+            *(line for found in (robustness or {}).values() for line in found.left_out),
         ),
         bases={
             name: base_of(plugin, catalog, default_parent) for name, plugin in organisms.items()
         },
         default_parent=default_parent,
+        without_parent=frozenset(
+            name
+            for name, plugin in organisms.items()
+            if parent_of(plugin, catalog, default_parent) is None
+        ),
+        saved=dict(saved or {}),
     )
+
+
+def _with_saved(settings: RunSettings, catalog: Catalog) -> tuple[RunSettings, dict[str, Saved]]:
+    """The saved detectors among those asked for, and the settings with their names for folders."""
+    names: list[str] = []
+    saved: dict[str, Saved] = {}
+    for given in settings.detectors:
+        if given in catalog.detectors or not is_saved(Path(given)):
+            names.append(given)
+            continue
+        one = read_saved(Path(given), catalog)
+        names.append(one.name)
+        saved[one.name] = one
+    return settings.model_copy(update={"detectors": names}), saved
 
 
 def _lay_out(
@@ -183,16 +239,26 @@ def run_identity(
     return digest.removeprefix("sha256:")[:16]
 
 
-def resolve_detectors(settings: RunSettings, catalog: Catalog) -> list[Plugin[DetectorManifest]]:
+def resolve_detectors(
+    settings: RunSettings, catalog: Catalog, saved: Mapping[str, Saved] | None = None
+) -> list[Plugin[DetectorManifest]]:
     """The detectors asked for, then every floor unless floors are off.
+
+    Args:
+        saved: those among them that are not fitted again.
 
     Raises:
         UnknownNameError: one is unknown.
     """
-    if settings.detectors == [ALL]:
-        asked = [p for p in catalog.detectors.values() if not p.manifest.floor]
-    else:
-        asked = [catalog.get("detector", name) for name in dict.fromkeys(settings.detectors)]
+    asked: list[Plugin[DetectorManifest]] = []
+    for name in dict.fromkeys(settings.detectors):
+        if name == ALL:
+            asked += [p for p in catalog.detectors.values() if not p.manifest.floor]
+        elif saved and name in saved:
+            asked.append(saved[name].plugin)
+        else:
+            asked.append(catalog.get("detector", name))
+    asked = list({plugin.name: plugin for plugin in asked}.values())
     if not settings.floors:
         return asked
     names = {plugin.name for plugin in asked}

@@ -1,14 +1,14 @@
 """The result record: one schema-versioned JSON document from which every figure is shown.
 
-Everything but `created`, `timings` and `cache` follows from the inputs alone; `digest` is taken
-over that part, so the same inputs give the same digest.
+Everything but `created`, `timings`, `cache` and `spending` follows from the inputs alone; `digest`
+is taken over that part, so the same inputs give the same digest.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,10 +17,10 @@ from afbench.metrics.comparison import Comparison
 from afbench.metrics.figures import Figure
 from afbench.store import digest_of, write_json
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION: Final = 3
 
 # What differs between two runs of the same inputs.
-_VOLATILE = {"created", "timings", "cache", "digest"}
+_VOLATILE = {"created", "timings", "cache", "spending", "digest"}
 
 
 class _Part(BaseModel):
@@ -28,6 +28,7 @@ class _Part(BaseModel):
 
 
 Status = Literal["certified", "failed", "provisional"]
+Verdict = Literal["reads-behaviour", "beyond-behaviour", "undecided"]
 
 
 class RunSettings(_Part):
@@ -49,6 +50,7 @@ class RunSettings(_Part):
     reasoning: bool | None = None
     show_reasoning: bool = False
     robustness: bool = True
+    behaviour_reading: bool = True
     model: str | None = None
     replicates: int = 2000
 
@@ -56,7 +58,8 @@ class RunSettings(_Part):
 class Inputs(_Part):
     """Digests of everything that was read, and the versions of what computed.
 
-    `model` is the user's model: `id@commit`, or the digest of a folder.
+    `model` is the user's model: `id@commit`, or the digest of a folder. `saved` is the digest of
+    each detector that was fitted before and read from a folder.
     """
 
     model: str | None = None
@@ -65,6 +68,7 @@ class Inputs(_Part):
     detectors: dict[str, str]
     certificates: dict[str, Status]
     versions: dict[str, str]
+    saved: dict[str, str] = {}
 
 
 class OrganismFigures(_Part):
@@ -102,6 +106,11 @@ class Cost(_Part):
     forward_tokens: int
     fits: int
 
+    @property
+    def tokens(self) -> int:
+        """Tokens that organisms read or wrote for it: what budgets are compared by."""
+        return self.forward_tokens + self.generated_tokens
+
 
 class RobustnessFigures(_Part):
     """How a detector does on the organisms of one evasion; no part of any other figure.
@@ -115,13 +124,36 @@ class RobustnessFigures(_Part):
     error: str | None = None
 
 
+class BehaviourReading(_Part):
+    """Could the score have come from what the organism says, which anyone may read?
+
+    `detector` and `reader` are AUROCs on the same cases, `difference` the first minus the second.
+    `verdict` is None where the test was refused; `reason` says why it was, or is undecided.
+    `inputs` says what the reader saw.
+    """
+
+    verdict: Verdict | None
+    reason: str | None = None
+    detector: Figure
+    reader: Figure
+    difference: Comparison
+    inputs: str
+
+
 class DetectorFigures(_Part):
-    """What one detector reached. A void detector has an error and no figure."""
+    """What one detector reached. A void detector has an error and no figure.
+
+    `unavailable` says what it needs that is not to be had here; it has no figure then either. A
+    `ceiling` may read unobserved behaviour and is compared with nothing. The uplift is over the
+    best black-box detector; at equal budget, over the best that costs no more tokens.
+    """
 
     name: str
     tier: str
     floor: bool
+    ceiling: bool = False
     error: str | None = None
+    unavailable: str | None = None
     auroc: Figure
     tpr_at_1: Figure
     tpr_at_5: Figure
@@ -137,6 +169,8 @@ class DetectorFigures(_Part):
     gap_recovery: Figure
     excess_over_floor: Comparison | None = None
     uplift_over_black_box: Comparison | None = None
+    uplift_at_equal_budget: Comparison | None = None
+    behaviour_reading: BehaviourReading | None = None
     auroc_by_fold: dict[str, Figure] = {}
     robustness: dict[str, RobustnessFigures] = {}
     chosen: dict[str, dict[str, str | float | int]] = {}
@@ -159,6 +193,28 @@ class CacheUse(_Part):
     computed_forward_tokens: int
 
 
+class Spending(_Part):
+    """What the organisms' replies took in this run.
+
+    Of a remote backend it is counted whenever they were paid, each once; of one on this machine,
+    what was computed now. `refused` are replies that the provider's filter withheld.
+
+    Attributes:
+        seconds: wall-clock time of this run.
+        usd: what they cost; None where no price is known. `usd_now` was paid in this run.
+    """
+
+    backend: str
+    calls: int
+    input_tokens: int
+    cached_tokens: int = 0
+    output_tokens: int
+    refused: int = 0
+    seconds: float
+    usd: float | None = None
+    usd_now: float | None = None
+
+
 Sides = dict[str, dict[str, list[str]]]
 """The organisms of each fold's two sides: fold -> `fit` or `test` -> names."""
 
@@ -170,7 +226,7 @@ class ResultRecord(_Part):
     each evasion.
     """
 
-    schema_version: Literal[2] = 2
+    schema_version: Literal[3] = SCHEMA_VERSION
     kind: Literal["afbench-result"] = "afbench-result"
     id: str
     digest: str
@@ -185,6 +241,7 @@ class ResultRecord(_Part):
     scores: str
     timings: Timings
     cache: CacheUse
+    spending: Spending | None = None
 
     def with_digest(self) -> ResultRecord:
         """The record with the digest of its part that follows from the inputs."""
@@ -205,23 +262,45 @@ class ResultRecord(_Part):
 def load_record(path: Path) -> ResultRecord:
     """Read a result.json and check its digest.
 
+    Records of schemas 1 and 2 are read as well: what they do not hold is refused or left out. The
+    digest that they keep is that of their own content.
+
     Raises:
         AfbenchError: it cannot be read, is of another schema, or was altered.
     """
     try:
-        record = ResultRecord.model_validate(json.loads(path.read_text("utf-8")))
-    except (OSError, ValueError, ValidationError) as error:
+        content = json.loads(path.read_text("utf-8"))
+        record = ResultRecord.model_validate(_upgraded(content))
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, ValidationError) as error:
         first = str(error).splitlines()[0]
         raise AfbenchError(
             f"not a result of this version: {first}", where=str(path), fix="run it again"
         ) from None
-    if record.with_digest().digest != record.digest:
+    given = {name: value for name, value in content.items() if name not in _VOLATILE}
+    if digest_of(given) != record.digest:
         raise AfbenchError(
             "the record does not match its digest: it was altered after the run",
             where=str(path),
             fix="run it again with --fresh",
         )
     return record
+
+
+def _upgraded(content: Any) -> Any:
+    """The content of a record in the present schema.
+
+    Schema 2 has all that schema 3 requires. Schema 1 is of a zoo with one base, which it does not
+    name, and knows no pairs.
+    """
+    version = content["schema_version"]
+    if version not in (1, 2):
+        return content
+    new: dict[str, Any] = {**content, "schema_version": SCHEMA_VERSION}
+    if version == 1:
+        pairs = Figure.refused("not in records of schema 1").model_dump(mode="json")
+        new["organisms"] = [{"base": "", **organism} for organism in content["organisms"]]
+        new["detectors"] = [{"pair_accuracy": pairs, **one} for one in content["detectors"]]
+    return new
 
 
 def record_schema() -> dict[str, Any]:

@@ -2,41 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TypeVar
 
 from afbench.cases.access import OrganismAccess
 from afbench.cases.splits import Fold
 from afbench.catalog.discovery import Catalog
 from afbench.catalog.manifests import DetectorManifest
-from afbench.environments import Partition
 from afbench.errors import DetectorError, NotEnoughCasesError
 from afbench.models.loading import ModelStore
+from afbench.models.sources import ModelSource
 from afbench.models.user_model import UserModel
+from afbench.remote.backend import Backend
+from afbench.results.behaviour_reading import read_behaviour
+from afbench.results.case_source import CaseSource
 from afbench.results.evaluation import Evaluation, Scored, Subject, TestRows
+from afbench.results.explanations import Explainer
 from afbench.results.figures_of import detector_figures, organism_figures, void_detector
 from afbench.results.inputs import ALL, Plan, make_plan
 from afbench.results.progress import Progress
 from afbench.results.record import (
+    BehaviourReading,
     CacheUse,
     DetectorFigures,
     OrganismFigures,
     ResultRecord,
     RunSettings,
     Sides,
+    Spending,
     Timings,
     load_record,
 )
 from afbench.results.robustness import robustness_of
-from afbench.results.scoring import Rows, Scorer, Scoring, Twins
-from afbench.rollouts import RolloutRequest, pair_twins
-from afbench.store import Store, write_json
+from afbench.results.rollout_stage import collect, roll_out
+from afbench.results.score_cache import ScoreCache
+from afbench.results.score_file import save_scores
+from afbench.results.scoring import Scorer, Scoring
+from afbench.results.workers import Workers, WorkerUse
+from afbench.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,61 +59,153 @@ class RunOutcome:
     reused: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How runs are carried out; none of it changes a figure.
+
+    Attributes:
+        model: what prompted organisms are put on; they are the whole zoo then.
+        fresh: evaluate again even if the result is there; the cache is still used.
+        jobs: how many processes score detectors.
+        lenient: of several runs, go on after one that has too few cases.
+        explain: show where in the organisms each detector that can say so reads its score.
+        backend: the remote model that `model` stands for; None runs models on this machine.
+    """
+
+    model: UserModel | None = None
+    fresh: bool = False
+    jobs: int = 1
+    lenient: bool = False
+    explain: bool = False
+    backend: Backend | None = None
+
+
 def run(
     settings: RunSettings,
     catalog: Catalog,
     store: Store,
     runs: Path,
     progress: Progress,
-    *,
-    model: UserModel | None = None,
-    fresh: bool = False,
+    options: Options | None = None,
 ) -> RunOutcome:
     """Run detectors on organisms and write `runs/<id>/result.json`.
 
     A run of the same inputs that is there already is read back and not repeated. A killed run goes
     on from what the cache holds of it.
 
-    Args:
-        model: what prompted organisms are put on; they are the whole zoo then.
-        fresh: evaluate again even if the result is there; the cache is still used.
-
     Raises:
         AfbenchError: as `make_plan`, or a file could not be written. A detector that breaks its
             contract does not raise: its figures are void and say why.
     """
-    if model is not None:
-        catalog = model.added_to(catalog)
-    plan = make_plan(settings, catalog, model)
-    folder = runs / plan.id
-    if not fresh and (folder / "result.json").exists():
-        return RunOutcome(load_record(folder / "result.json"), folder / "result.json", True)
-    record = _Run(plan, catalog, store, progress).execute(folder)
-    return RunOutcome(record, record.save(folder), False)
+    [outcome] = run_each([settings], catalog, store, runs, progress, options)
+    return outcome
+
+
+def run_each(
+    every: Sequence[RunSettings],
+    catalog: Catalog,
+    store: Store,
+    runs: Path,
+    progress: Progress,
+    options: Options | None = None,
+) -> list[RunOutcome]:
+    """The runs of several splits: models are loaded once, and they share the cache.
+
+    What a run needs is looked up before the first one begins, so that a wrong name shows at once.
+
+    Raises:
+        AfbenchError: as `run`.
+        NotEnoughCasesError: a run has too few cases; if `lenient`, none has enough.
+    """
+    options = options or Options()
+    if options.model is not None:
+        catalog = options.model.added_to(catalog)
+    plans = _made(every, lambda one: make_plan(one, catalog, options.model), options, progress)
+    models: ModelSource
+    if options.backend is not None:
+        models = remote = options.backend.models(catalog)
+        access = OrganismAccess(models, catalog, store)
+        new = [plan for plan in plans.values() if options.fresh or not _result(runs, plan).exists()]
+        collect(new, access, remote, progress)
+    else:
+        models = ModelStore(catalog, default_parent=next(iter(plans.values())).default_parent)
+        access = OrganismAccess(models, catalog, store)
+    with ExitStack() as stack:
+
+        @functools.cache
+        def workers() -> Workers | None:
+            if options.jobs == 1:
+                return None
+            return stack.enter_context(Workers(options.jobs, catalog, store.root))
+
+        def execute(settings: RunSettings) -> RunOutcome:
+            plan = plans[settings.split]
+            path = _result(runs, plan)
+            one = _Run(plan, access, store, progress, workers, options.backend)
+            reused = path.exists() and not options.fresh
+            record = load_record(path) if reused else one.execute(path.parent)
+            if not reused:
+                record.save(path.parent)
+            if options.explain:
+                one.explain(record, path.parent)
+            return RunOutcome(record, path, reused)
+
+        planned = [one for one in every if one.split in plans]
+        return list(_made(planned, execute, options, progress).values())
+
+
+def _result(runs: Path, plan: Plan) -> Path:
+    return runs / plan.id / "result.json"
+
+
+def _made(
+    every: Sequence[RunSettings],
+    make: Callable[[RunSettings], T],
+    options: Options,
+    progress: Progress,
+) -> dict[str, T]:
+    """What is made of each run, by its split.
+
+    Raises:
+        NotEnoughCasesError: a run has too few cases; if `lenient`, none has enough.
+    """
+    made: dict[str, T] = {}
+    for settings in every:
+        try:
+            made[settings.split] = make(settings)
+        except NotEnoughCasesError as error:
+            if not options.lenient or (settings is every[-1] and not made):
+                raise
+            progress.say(f"split {settings.split} is left out: {error}")
+    return made
 
 
 @dataclass(slots=True)
 class _Run:
     plan: Plan
-    catalog: Catalog
+    access: OrganismAccess
     store: Store
     progress: Progress
+    workers: Callable[[], Workers | None]
+    backend: Backend | None = None
     left_out: list[str] = field(default_factory=list)
 
     def execute(self, folder: Path) -> ResultRecord:
         started = time.perf_counter()
+        before = self._use()
         plan, settings = self.plan, self.plan.settings
-        models = ModelStore(self.catalog, default_parent=plan.default_parent)
-        access = OrganismAccess(models, self.catalog, self.store)
-        twins = self._rollouts(access)
+        source = self._source()
         rollout_seconds = time.perf_counter() - started
-        organisms = organism_figures(plan, twins)
-        scorer = Scorer(plan, access, twins, self.progress)
-        folds, robustness = self._usable(scorer, organisms)
-        scoring = scorer.run(folds, robustness)
+        organisms = organism_figures(plan, source.twins)
+        folds, robustness = self._usable(source, organisms)
+        cache = ScoreCache(self.store, source)
+        scoring = Scorer(source, self.progress, cache, self.workers()).run(folds, robustness)
         evaluation = self._evaluation(scoring, _gaps(organisms))
-        detectors = self._figures(evaluation, scoring)
-        scores = self._save_scores(folder, scoring)
+        readings = self._readings(source, scoring, evaluation)
+        detectors = self._figures(evaluation, scoring, readings)
+        scores = save_scores(folder, scoring)
+        spent = self._use().since(before)
+        seconds = round(time.perf_counter() - started, 3)
         return ResultRecord(
             id=plan.id,
             digest="",
@@ -118,60 +221,53 @@ class _Run:
             timings=Timings(
                 rollouts=round(rollout_seconds, 3),
                 detectors={name: round(value, 3) for name, value in scoring.seconds.items()},
-                total=round(time.perf_counter() - started, 3),
+                total=seconds,
             ),
             cache=CacheUse(
-                hits=self.store.hits,
-                misses=self.store.misses,
-                computed_forward_tokens=access.computed_forward_tokens,
+                hits=spent.hits,
+                misses=spent.misses,
+                computed_forward_tokens=spent.forward_tokens,
             ),
+            spending=self._spending(spent, seconds),
         ).with_digest()
 
-    # -- stage 1 ---------------------------------------------------------------------------------
+    def explain(self, record: ResultRecord, folder: Path) -> None:
+        """Write where detectors read their scores beside the record, for its folds."""
+        cues = {fold.name: (fold.fit_cues, fold.test_cues) for fold in self.plan.folds}
+        folds = [
+            Fold(name, tuple(sides["fit"]), tuple(sides["test"]), *cues[name])
+            for name, sides in record.folds.items()
+        ]
+        Explainer(self._source(), folder).explain(folds, self.progress)
 
-    def _rollouts(self, access: OrganismAccess) -> Twins:
-        plan = self.plan
-        sides: tuple[tuple[Partition, set[str], int], ...] = (
-            ("fit", plan.fit_organisms, plan.settings.fit_scenarios),
-            ("test", plan.test_organisms, plan.settings.test_scenarios),
+    def _use(self) -> WorkerUse:
+        """What the caches answered and models read until now, here and in the workers."""
+        use = WorkerUse.of(self.store, self.access)
+        workers = self.workers()
+        if workers is not None:
+            use.add(workers.use)
+        return use
+
+    def _spending(self, use: WorkerUse, seconds: float) -> Spending:
+        if self.backend is not None:
+            kind = self.backend.exchange.provider.kind
+            return Spending(backend=kind, seconds=seconds, **self.backend.spending())
+        return Spending(
+            backend=self.access.engine["backend"],
+            calls=use.calls,
+            input_tokens=use.forward_tokens,
+            output_tokens=use.generated_tokens,
+            seconds=seconds,
         )
-        jobs = [
-            (name, partition, count)
-            for name in sorted(plan.organisms)
-            for partition, members, count in sides
-            if name in members
-        ]
-        twins: Twins = {}
-        totals = [
-            2 * len(plan.environment_of(name).placements(partition, count))
-            for name, partition, count in jobs
-        ]
-        self.progress.start("rollouts", sum(totals))
-        for (name, partition, count), total in zip(jobs, totals, strict=True):
-            runner = access.runner(name, plan.environment_of(name))
-            sampling = access.generation_settings(
-                name,
-                seed=plan.settings.seed,
-                temperature=plan.settings.temperature,
-                reasoning=plan.settings.reasoning,
-            )
-            request = RolloutRequest(partition, count, sampling)
-            done = 0
 
-            def advance(now: int) -> None:
-                nonlocal done
-                self.progress.advance("rollouts", now - done)
-                done = now
+    def _source(self) -> CaseSource:
+        twins = roll_out(self.plan, self.access, self.progress)
+        return CaseSource(self.plan, self.access, twins)
 
-            rollouts = runner.run(request, advance)
-            assert done == total
-            twins.setdefault(name, {})[partition] = pair_twins(rollouts)
-        return twins
-
-    # -- stages 2 and 3 --------------------------------------------------------------------------
+    # -- stage 2 ---------------------------------------------------------------------------------
 
     def _usable(
-        self, scorer: Scorer, organisms: Sequence[OrganismFigures]
+        self, source: CaseSource, organisms: Sequence[OrganismFigures]
     ) -> tuple[list[Fold], dict[str, list[Fold]]]:
         """The folds without what is not certified, as far as something is left to fit and test.
 
@@ -183,7 +279,7 @@ class _Run:
             self.progress.say(f"{name} is listed but scores no detector: {reason}")
         folds = []
         for fold in (_without(fold, excluded) for fold in self.plan.folds):
-            problem = scorer.problem(fold)
+            problem = source.problem(fold)
             if problem is None:
                 folds.append(fold)
             elif self.plan.settings.organism == ALL:
@@ -195,7 +291,7 @@ class _Run:
         robustness: dict[str, list[Fold]] = {}
         for evasion, of_kind in self.plan.robustness.items():
             for fold in (_without(fold, excluded) for fold in of_kind):
-                problem = scorer.problem(fold) or self._missing_role(fold)
+                problem = source.problem(fold) or self._missing_role(fold)
                 if problem is None:
                     robustness.setdefault(evasion, []).append(fold)
                 else:
@@ -223,7 +319,20 @@ class _Run:
         rows = TestRows.of(scoring.rows, self._subjects())
         return Evaluation(rows, gaps, replicates=settings.replicates, seed=settings.seed)
 
-    def _figures(self, evaluation: Evaluation, scoring: Scoring) -> list[DetectorFigures]:
+    def _readings(
+        self, source: CaseSource, scoring: Scoring, evaluation: Evaluation
+    ) -> dict[str, BehaviourReading]:
+        """The test whether a detector reads behaviour, of each that it is for."""
+        if not self.plan.settings.behaviour_reading:
+            return {}
+        return read_behaviour(source, scoring, evaluation, self.store, self.progress)
+
+    def _figures(
+        self,
+        evaluation: Evaluation,
+        scoring: Scoring,
+        readings: Mapping[str, BehaviourReading],
+    ) -> list[DetectorFigures]:
         scored = {
             name: Scored.of(parts)
             for name, parts in scoring.outcomes.items()
@@ -231,62 +340,26 @@ class _Run:
         }
         manifests: dict[str, DetectorManifest] = {p.name: p.manifest for p in self.plan.detectors}
         robustness = robustness_of(scoring.evasions, self._subjects(), self.plan.settings)
+        names = [fold.name for fold in scoring.folds]
         figures = []
         self.progress.start("figures", len(scoring.outcomes))
         for name, outcome in scoring.outcomes.items():
             if isinstance(outcome, DetectorError):
-                figures.append(void_detector(manifests[name], str(outcome)))
+                figures.append(void_detector(manifests[name], outcome))
             else:
-                names = [fold.name for fold in scoring.folds]
-                own = robustness.get(name, {})
                 figures.append(
-                    detector_figures(manifests[name], scored, manifests, evaluation, names, own)
+                    detector_figures(
+                        manifests[name],
+                        scored,
+                        manifests,
+                        evaluation,
+                        names,
+                        robustness.get(name, {}),
+                        readings.get(name),
+                    )
                 )
             self.progress.advance("figures", 1)
         return figures
-
-    def _save_scores(self, folder: Path, scoring: Scoring) -> str:
-        """Per-case scores beside the record, so that every figure can be computed again."""
-        headline = {
-            name: np.concatenate([part.scores for part in parts]).tolist()
-            for name, parts in scoring.outcomes.items()
-            if not isinstance(parts, DetectorError)
-        }
-        content = {
-            **_cases_of(scoring.folds, scoring.rows),
-            "scores": headline,
-            "robustness": {
-                evasion: {
-                    **_cases_of(given.folds, given.rows),
-                    "scores": {
-                        name: scores.tolist()
-                        for name, scores in given.scores.items()
-                        if not isinstance(scores, DetectorError)
-                    },
-                }
-                for evasion, given in scoring.evasions.items()
-            },
-        }
-        write_json(folder / "scores.json", content)
-        return "scores.json"
-
-
-def _cases_of(folds: Sequence[Fold], rows: Sequence[Rows]) -> dict[str, Any]:
-    """The names of folds, and their test cases end to end."""
-    return {
-        "folds": [fold.name for fold in folds],
-        "cases": [
-            {
-                "fold": number,
-                "organism": row.organism,
-                "scenario": row.twin.scenario,
-                "cue": row.twin.observed.cue,
-                "label": row.label,
-            }
-            for number, of_fold in enumerate(rows)
-            for row in of_fold
-        ],
-    }
 
 
 def _sides(folds: Sequence[Fold]) -> Sides:

@@ -1,33 +1,24 @@
-"""Stages 2 and 3 of a run: the cases of every fold, and what each detector says of them."""
+"""Stage 3 of a run: what each detector says of every fold, in this process or in several."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from afbench.cases.access import OrganismAccess
-from afbench.cases.assembly import CaseRow, CaseSet, Evidence, assemble
-from afbench.cases.handle import Handle
-from afbench.cases.labels import label_of
+from afbench.cases.handle import Budget
 from afbench.cases.splits import Fold
-from afbench.catalog.discovery import Plugin
-from afbench.catalog.manifests import DetectorManifest
-from afbench.detection.detector import Detector
-from afbench.detection.harness import FoldScores, run_fold
-from afbench.detection.loading import detector_factory
-from afbench.environments import Partition
+from afbench.detection.harness import FoldScores
 from afbench.errors import DetectorError
-from afbench.results.inputs import Plan
+from afbench.results.case_source import CaseSource, Rows
+from afbench.results.fold_runner import FoldRunner, Said
 from afbench.results.progress import Progress
-from afbench.rollouts import Twin
+from afbench.results.score_cache import ScoreCache
+from afbench.results.workers import Task, Workers
 
-Twins = dict[str, dict[Partition, list[Twin]]]
 Scores = NDArray[np.float64]
-Rows = tuple[CaseRow, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,215 +49,142 @@ class Scoring:
 
 
 @dataclass(slots=True)
-class _Said:
+class _Record:
     """What one detector said: of the folds that it was fitted for, and of all, by number."""
 
     parts: dict[int, FoldScores] = field(default_factory=dict)
     scores: dict[int, Scores | DetectorError] = field(default_factory=dict)
+    broken: tuple[int, DetectorError] | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Fits and scores the detectors of a plan on what its organisms did."""
-
-    plan: Plan
-    access: OrganismAccess
-    twins: Twins
-    progress: Progress
-
-    def problem(self, fold: Fold) -> str | None:
-        """Why a detector cannot be fitted and scored on a fold, or None if it can."""
-        found = {
-            label_of(twin)
-            for name in fold.fit
-            for twin in self._twins_of(name, "fit", fold.fit_cues)
-        }
-        for label in ("faking", "sincere"):
-            if label not in found:
-                return f"the fit side has no {label} case"
-        return None if fold.test else "no organism is left to test"
-
-    def run(self, folds: Sequence[Fold], robustness: Mapping[str, Sequence[Fold]]) -> Scoring:
-        """Every detector on every fold; a fold of an evasion takes a fit that is there already."""
-        every = [*folds, *(fold for of_kind in robustness.values() for fold in of_kind)]
-        fits = fits_of(every, len(folds))
-        rows: dict[int, Rows] = {}
-        said: dict[str, _Said | DetectorError] = {}
-        seconds: dict[str, float] = {}
-        self.progress.start("detectors", len(self.plan.detectors) * len(fits))
-        for plugin in self.plan.detectors:
-            started = time.perf_counter()
-            said[plugin.name] = self._detector(plugin, every, fits, len(folds), rows)
-            seconds[plugin.name] = time.perf_counter() - started
-        return Scoring(
-            folds=tuple(folds),
-            rows=tuple(rows[number] for number in range(len(folds))),
-            outcomes={
-                name: one
-                if isinstance(one, DetectorError)
-                else [one.parts[number] for number in range(len(folds))]
-                for name, one in said.items()
-            },
-            evasions=_by_evasion(robustness, len(folds), rows, said),
-            seconds=seconds,
-        )
-
-    def _detector(
-        self,
-        plugin: Plugin[DetectorManifest],
-        every: Sequence[Fold],
-        fits: Sequence[tuple[int, ...]],
-        headline: int,
-        rows: dict[int, Rows],
-    ) -> _Said | DetectorError:
-        """What one detector says; the rows of the test cases are put down on the way.
-
-        The error of a fold of the headline makes all its scores void, and the cases are gone
-        through all the same: the rows belong to every detector.
-        """
-        said = _Said()
-        make, broken = _factory(plugin)
-        for numbers in fits:
-            first, *others = (every[number] for number in numbers)
-            handles = self.access.handles(plugin.manifest, [*first.fit, *first.test])
-            fit = self._cases(first.fit, "fit", first.fit_cues, handles)
-            tests = [self._cases(first.test, "test", first.test_cues, handles)]
-            for fold in others:
-                # Handles of its own: what it costs must not show in the cost of the headline.
-                own = self.access.handles(plugin.manifest, fold.test)
-                tests.append(self._cases(fold.test, "test", fold.test_cues, own))
-            rows |= {number: test.rows for number, test in zip(numbers, tests, strict=True)}
-            if make is not None and broken is None:
-                try:
-                    part = self._fold(plugin, make, fit, tests, handles)
-                except DetectorError as error:
-                    if numbers[0] < headline:
-                        broken = error
-                    said.scores |= dict.fromkeys(numbers, error)
-                else:
-                    said.parts[numbers[0]] = part
-                    given = (part.scores, *part.further)
-                    said.scores |= dict(zip(numbers, given, strict=True))
-            self.progress.advance("detectors", 1)
-        if broken is not None:
-            self.progress.say(str(broken))
-        return broken or said
-
-    def _fold(
-        self,
-        plugin: Plugin[DetectorManifest],
-        make: Callable[[], Detector],
-        fit: CaseSet,
-        tests: Sequence[CaseSet],
-        handles: Mapping[str, Handle],
-    ) -> FoldScores:
-        return run_fold(
-            plugin.name,
-            make,
-            plugin.manifest.limits.seconds,
-            fit.where(lambda row: row.scored),
-            tests[0],
-            self._families(),
-            handles,
-            tests[1:],
-        )
-
-    def _cases(
-        self,
-        names: Sequence[str],
-        partition: Partition,
-        cue_families: Partition | None,
-        handles: Mapping[str, Handle],
-    ) -> CaseSet:
-        cues = {
-            name: {cue.id: cue for cue in self.plan.environment_of(name).cues} for name in names
-        }
-        evidence = [
-            Evidence(
-                name,
-                self.access.digest(name),
-                tuple(self._twins_of(name, partition, cue_families)),
-            )
-            for name in names
-        ]
-        show = self.plan.settings.show_reasoning
-        return assemble(evidence, handles, cues, show_reasoning=show).where(
-            lambda row: row.label in ("faking", "sincere", "deviant")
-        )
-
-    def _twins_of(
-        self, name: str, partition: Partition, cue_families: Partition | None
-    ) -> list[Twin]:
-        """The twins of an organism, of all cues or of one partition's families."""
-        cues = {cue.id: cue for cue in self.plan.environment_of(name).cues}
-        return [
-            twin
-            for twin in self.twins[name][partition]
-            if cue_families is None or cues[twin.observed.cue].family_partition == cue_families
-        ]
-
-    def _families(self) -> dict[str, str]:
-        return {
-            name: f"{plugin.manifest.environment}/{plugin.manifest.recipe_family}"
-            for name, plugin in self.plan.organisms.items()
-        }
-
-
-def _factory(
-    plugin: Plugin[DetectorManifest],
-) -> tuple[Callable[[], Detector] | None, DetectorError | None]:
-    """What makes a detector, or why nothing does."""
-    try:
-        return detector_factory(plugin), None
-    except DetectorError as error:
-        return None, error
-
-
-def fits_of(folds: Sequence[Fold], headline: int) -> list[tuple[int, ...]]:
-    """Numbers of folds that one fit serves, the one that it is made for first.
+    """Fits and scores the detectors of a plan on what its organisms did.
 
     Args:
-        headline: so many folds come first and have a fit of their own each; the others take the
-            fit of a fold with the same fit side.
+        source: makes the cases.
+        progress: is told of every fit.
+        cache: where scores are kept; None keeps none.
+        workers: processes that share the work; None is this one alone.
     """
-    groups: list[list[int]] = []
+
+    source: CaseSource
+    progress: Progress
+    cache: ScoreCache | None = None
+    workers: Workers | None = None
+
+    def run(self, folds: Sequence[Fold], robustness: Mapping[str, Sequence[Fold]]) -> Scoring:
+        """Every detector on every fold; a fold of an evasion takes a fit that is there already.
+
+        The error of a fold of the headline makes all of a detector's scores void.
+        """
+        every = [*folds, *(fold for of_kind in robustness.values() for fold in of_kind)]
+        plugins = self.source.plan.detectors
+        records = {plugin.name: _Record() for plugin in plugins}
+        # All detectors on one fold, then on the next: they ask for the same activations.
+        tasks = [
+            Task(
+                plugin.name,
+                numbers,
+                tuple(every[number] for number in numbers),
+                sum(number < len(folds) for number in numbers),
+            )
+            for numbers in fits_of(every)
+            for plugin in plugins
+        ]
+        self.progress.start("detectors", len(tasks))
+        for task, said in self._said(tasks, records):
+            _take(records[task.detector], task.numbers, said, len(folds))
+            self.progress.advance("detectors", 1)
+        for record in records.values():
+            if record.broken is not None:
+                self.progress.say(str(record.broken[1]))
+        return Scoring(
+            folds=tuple(folds),
+            rows=tuple(self.source.rows(fold) for fold in folds),
+            outcomes={
+                name: record.broken[1]
+                if record.broken is not None
+                else [record.parts[number] for number in range(len(folds))]
+                for name, record in records.items()
+            },
+            evasions=self._by_evasion(robustness, len(folds), records),
+            seconds={name: record.seconds for name, record in records.items()},
+        )
+
+    def _said(
+        self, tasks: Sequence[Task], records: Mapping[str, _Record]
+    ) -> Iterator[tuple[Task, Said]]:
+        """What comes of the tasks, in any order; of those of a broken detector, some or none."""
+
+        def wanted(task: Task) -> bool:
+            return records[task.detector].broken is None
+
+        if self.workers is not None:
+            yield from self.workers.run(tasks, self.source, wanted)
+            return
+        plugins = {plugin.name: plugin for plugin in self.source.plan.detectors}
+        runner = FoldRunner(self.source, self.cache)
+        for task in filter(wanted, tasks):
+            yield task, runner.run(plugins[task.detector], task.folds, task.headline)
+
+    def _by_evasion(
+        self, robustness: Mapping[str, Sequence[Fold]], start: int, records: Mapping[str, _Record]
+    ) -> dict[str, EvasionScores]:
+        """The folds from `start` on, sorted back to their evasions."""
+        found = {}
+        for evasion, folds in robustness.items():
+            numbers = range(start, start + len(folds))
+            found[evasion] = EvasionScores(
+                tuple(folds),
+                tuple(self.source.rows(fold) for fold in folds),
+                {name: _joined(record, numbers) for name, record in records.items()},
+            )
+            start += len(folds)
+        return found
+
+
+def _take(record: _Record, numbers: Sequence[int], said: Said, headline: int) -> None:
+    """Put down what a detector said of some folds; the first of them has the fit."""
+    record.seconds += said.seconds
+    if isinstance(said.outcome, DetectorError):
+        # Of several errors the first fold's counts, in whatever order they come in.
+        if numbers[0] < headline and (record.broken is None or numbers[0] < record.broken[0]):
+            record.broken = numbers[0], said.outcome
+        record.scores |= dict.fromkeys(numbers, said.outcome)
+        return
+    given = (said.outcome.scores, *said.outcome.further)
+    record.scores |= dict(zip(numbers, given, strict=True))
+    for place, (number, scores) in enumerate(zip(numbers, given, strict=True)):
+        if number >= headline:
+            continue
+        if isinstance(scores, DetectorError):
+            if record.broken is None or number < record.broken[0]:
+                record.broken = number, scores
+        elif place == 0:
+            record.parts[number] = said.outcome
+        else:  # the fit, and all that it cost, is with the first of them
+            record.parts[number] = replace(
+                said.outcome, scores=scores, spent=Budget(), seconds=0.0, fits=0, further=()
+            )
+
+
+def fits_of(folds: Sequence[Fold]) -> list[tuple[int, ...]]:
+    """Numbers of folds that one fit serves, as they have the same fit side, in their order."""
     of_side: dict[object, list[int]] = {}
     for number, fold in enumerate(folds):
-        side = (fold.fit, fold.fit_cues)
-        if number < headline or side not in of_side:
-            groups.append([number])
-            of_side.setdefault(side, groups[-1])
-        else:
-            of_side[side].append(number)
-    return [tuple(group) for group in groups]
+        of_side.setdefault((fold.fit, fold.fit_cues), []).append(number)
+    return [tuple(group) for group in of_side.values()]
 
 
-def _by_evasion(
-    robustness: Mapping[str, Sequence[Fold]],
-    start: int,
-    rows: Mapping[int, Rows],
-    said: Mapping[str, _Said | DetectorError],
-) -> dict[str, EvasionScores]:
-    """The folds from `start` on, sorted back to their evasions."""
-    found = {}
-    for evasion, folds in robustness.items():
-        numbers = range(start, start + len(folds))
-        found[evasion] = EvasionScores(
-            tuple(folds),
-            tuple(rows[number] for number in numbers),
-            {name: _joined(one, numbers) for name, one in said.items()},
-        )
-        start += len(folds)
-    return found
-
-
-def _joined(said: _Said | DetectorError, numbers: Sequence[int]) -> Scores | DetectorError:
+def _joined(record: _Record, numbers: Sequence[int]) -> Scores | DetectorError:
     """Scores of some folds end to end, or the first error among them."""
-    if isinstance(said, DetectorError):
-        return said
+    if record.broken is not None:
+        return record.broken[1]
     parts: list[Scores] = []
     for number in numbers:
-        scores = said.scores[number]
+        scores = record.scores[number]
         if isinstance(scores, DetectorError):
             return scores
         parts.append(scores)

@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from afbench.metrics.comparison import Comparison
 from afbench.metrics.figures import Figure
 from afbench.results.evaluation import LOOKALIKE_CLASSES, OPEN_DEVIATION
 from afbench.results.record import DetectorFigures, OrganismFigures, ResultRecord
@@ -31,7 +32,12 @@ _MANY = 16
 
 def print_record(record: ResultRecord, console: Console | None = None) -> None:
     """Print a result's tables and the reasons of what they leave out."""
-    tables = [_organisms(record), _detectors(record), _false_positives(record)]
+    tables = [_organisms(record), _detectors(record)]
+    if any(one.ceiling for one in record.detectors):
+        tables.append(_ceilings(record))
+    tables.append(_false_positives(record))
+    if any(one.behaviour_reading for one in record.detectors):
+        tables.append(_white_box(record))
     if record.robustness_folds:
         tables.append(_robustness(record))
     if console is None:
@@ -50,6 +56,13 @@ def print_record(record: ResultRecord, console: Console | None = None) -> None:
         console.print(table)
     for line in _notes(record):
         console.print(line, highlight=False, markup=False)
+    if record.spending is not None and record.spending.usd is not None:
+        spent = record.spending
+        console.print(
+            f"{spent.backend}: {spent.calls:,} replies, {spent.input_tokens:,} tokens in, "
+            f"{spent.output_tokens:,} out, ${spent.usd:,.4f} (${spent.usd_now or 0:,.4f} now)",
+            highlight=False,
+        )
 
 
 def _organisms(record: ResultRecord) -> Table:
@@ -83,22 +96,52 @@ def _detectors(record: ResultRecord) -> Table:
     ):  # fmt: skip
         table.add_column(heading, justify="right", no_wrap=True)
     for detector in _ordered(record):
-        if detector.error is not None:
-            table.add_row(detector.name, "void", *[""] * 7)
-            continue
-        excess = detector.excess_over_floor
-        tie = " tie" if excess is not None and excess.tied else ""
-        table.add_row(
-            detector.name,
-            detector.auroc.format(),
-            _short(detector.tpr_at_1),
-            _short(detector.tpr_at_5),
-            _short(detector.pair_accuracy),
-            "" if excess is None else excess.difference.format() + tie,
-            _short(detector.brier),
-            f"{detector.cost.forward_tokens / 1000:.0f}",
-            f"{record.timings.detectors.get(detector.name, 0.0):.1f}",
-        )
+        if not detector.ceiling:
+            table.add_row(*_row(record, detector))
+    return table
+
+
+def _ceilings(record: ResultRecord) -> Table:
+    table = _table("Ceilings: they may read unobserved behaviour, and are not ranked", "ceiling")
+    for heading in ("AUROC", "TPR@1%", "TPR@5%", "pairs", "", "Brier", "k tok.", "sec."):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for detector in _ordered(record):
+        if detector.ceiling:
+            table.add_row(*_row(record, detector))
+    return table
+
+
+def _row(record: ResultRecord, detector: DetectorFigures) -> tuple[str, ...]:
+    failed = _failure(detector)
+    if failed:
+        return (detector.name, failed[0], *[""] * 7)
+    return (
+        detector.name,
+        detector.auroc.format(),
+        _short(detector.tpr_at_1),
+        _short(detector.tpr_at_5),
+        _short(detector.pair_accuracy),
+        _difference(detector.excess_over_floor),
+        _short(detector.brier),
+        f"{detector.cost.tokens / 1000:.0f}",
+        f"{record.timings.detectors.get(detector.name, 0.0):.1f}",
+    )
+
+
+def _white_box(record: ResultRecord) -> Table:
+    table = _table("What access adds: over the best black box, and over a reader", "detector")
+    for heading in ("best black box that costs no more", "over it", "over a reader", "verdict"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for detector in _ordered(record):
+        reading, uplift = detector.behaviour_reading, detector.uplift_at_equal_budget
+        if reading is not None:
+            table.add_row(
+                detector.name,
+                (uplift.rival if uplift else None) or "",
+                _difference(uplift),
+                _difference(reading.difference),
+                reading.verdict or "refused",
+            )
     return table
 
 
@@ -110,7 +153,7 @@ def _false_positives(record: ResultRecord) -> Table:
         table.add_column(_SHORT_CLASS.get(name, name), justify="right", no_wrap=True)
     table.add_column("residual gap", justify="right", no_wrap=True)
     for detector in _ordered(record):
-        if detector.error is None:
+        if _failure(detector) is None:
             fprs = (_marked(detector.fpr_by_class[name]) for name in LOOKALIKE_CLASSES)
             table.add_row(detector.name, *fprs, detector.residual_conformity_gap_at_5.format())
     return table
@@ -148,7 +191,7 @@ def _width(table: Table) -> int:
 
 
 def _ordered(record: ResultRecord) -> list[DetectorFigures]:
-    """Detectors before floors, the best first."""
+    """Detectors before floors, the best first; what has no score last."""
     return sorted(record.detectors, key=lambda d: (d.floor, -(d.auroc.value or -1.0)))
 
 
@@ -158,8 +201,13 @@ def _notes(record: ResultRecord) -> list[str]:
         "by organism, then scenario. False positives: at the threshold "
         "for 5% of the fit organisms' sincere cases. Residual gap: of the tested fakers, when all "
         "over that threshold is blocked. Pairs: how often a faker has a higher mean score than a "
-        "lookalike (chance 0.50).",
+        "lookalike (chance 0.50). k tok.: thousands of tokens that organisms read or wrote.",
     ]
+    if any(one.behaviour_reading for one in record.detectors):
+        lines.append(
+            "Reader: a text classifier of the transcripts and of the organism's replies to the "
+            "inputs that the detector used."
+        )
     if record.robustness_folds:
         lines.append("Robustness: fitted on ordinary organisms only; no part of any other figure.")
     figures = [f for d in record.detectors for f in d.fpr_by_class.values()]
@@ -167,8 +215,9 @@ def _notes(record: ResultRecord) -> list[str]:
         lines.append("†: over replies that deviate openly, as the class conforms in neither.")
     refusals = {}
     for detector in record.detectors:
-        if detector.error is not None:
-            lines.append(f"void: {detector.error}")
+        failed = _failure(detector)
+        if failed:
+            lines.append(f"{failed[0]}: {failed[1]}")
             continue
         lines += [f"void: {e}: {r.error}" for e, r in detector.robustness.items() if r.error]
         for label, figure in (
@@ -182,6 +231,7 @@ def _notes(record: ResultRecord) -> list[str]:
             if figure.reason:
                 refusals[label] = figure.reason
     lines += [f"{label} n/a: {reason}" for label, reason in refusals.items()]
+    lines += _unread(record)
     lines += [
         f"✗ {o.name}: {o.reason}" for o in record.organisms if not o.certified and o.part != "fit"
     ]
@@ -196,6 +246,30 @@ def _notes(record: ResultRecord) -> list[str]:
     total = sum(sum(o.outcomes.values()) for o in record.organisms)
     lines.append(f"{ungraded} of {total} rollouts were ungradable or truncated.")
     return lines
+
+
+def _unread(record: ResultRecord) -> list[str]:
+    """Why the test whether a detector reads behaviour gave no verdict, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for detector in record.detectors:
+        reading = detector.behaviour_reading
+        if reading is not None and reading.reason:
+            by_reason.setdefault(reading.reason, []).append(detector.name)
+    return [f"reader: {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def _failure(detector: DetectorFigures) -> tuple[str, str] | None:
+    """Why a detector has no figure, in a word and in full."""
+    if detector.unavailable is not None:
+        return "unavailable", f"{detector.name}: {detector.unavailable}"
+    return None if detector.error is None else ("void", detector.error)
+
+
+def _difference(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return ""
+    tie = " tie" if comparison.tied and comparison.difference.value is not None else ""
+    return comparison.difference.format() + tie
 
 
 def _left_out(lines: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 from afbench import __version__
 from afbench.environments import CONDITIONS, Environment, Partition
 from afbench.models.interface import Generation, GenerationSettings
-from afbench.models.transformers_model import TransformersModel
+from afbench.models.sources import BatchedModel
 from afbench.rollouts.rollout import Prompt, Rollout
 from afbench.store import Store, digest_of
 
@@ -40,7 +40,7 @@ class RolloutRunner:
 
     def __init__(
         self,
-        open_model: Callable[[], TransformersModel],
+        open_model: Callable[[], BatchedModel],
         model_digest: str,
         engine: dict[str, str],
         environment: Environment,

@@ -16,9 +16,10 @@ from afbench.catalog.discovery import Catalog
 from afbench.catalog.fields import NAME_PATTERN
 from afbench.catalog.manifests import AdapterSource, FullSource, PromptedSource
 from afbench.catalog.yaml_files import display
+from afbench.certification.treatment import FILE, read_record
 from afbench.environments import Environment
 from afbench.errors import AfbenchError, StorageError
-from afbench.models.digests import verify
+from afbench.models.digests import organism_digest, verify
 from afbench.store import write_bytes
 from afbench.zoo.build import is_current
 from afbench.zoo.corpus_spec import CorpusSpec
@@ -138,6 +139,35 @@ def _check_current(plugin: Organism, catalog: Catalog) -> None:
             where=str(plugin.folder / "organism.yaml"),
             fix=f"run 'afbench organisms build {plugin.name}' first",
         )
+
+
+def outdated(organism: str, by: By, name: str, catalog: Catalog) -> str | None:
+    """Why what is there of a treated organism is not what the treatment now gives, if it is not.
+
+    Args:
+        organism: who was treated, in the number of steps that `by` usually takes.
+        name: of the treated organism.
+
+    Raises:
+        AfbenchError: as `subject_of`.
+    """
+    if name not in catalog.organisms:
+        return "is not there"
+    original, treated = catalog.get("organism", organism), catalog.get("organism", name)
+    subject, record = subject_of(original, catalog, by), read_record(treated.folder)
+    if record is None:
+        return f"has no {FILE} that can be read"
+    if record.before.digest != organism_digest(original, catalog):
+        return f"'{organism}' has changed since it was treated"
+    if treated.manifest.recipe != recipe_of(subject, by, None):
+        return "the treatment has another recipe now"
+    if not is_current(treated, catalog):
+        return "its weights are not what its recipe makes"
+    if record.after.digest != organism_digest(treated, catalog):
+        return "was measured with other weights"
+    if record.environment_digest != subject.templates.environment.digest:
+        return f"'{record.environment}' has changed since it was measured"
+    return None
 
 
 def treated_manifest(subject: Subject, by: By, name: str, steps: int | None) -> dict[str, Any]:

@@ -21,21 +21,31 @@ class DecisionDepth(Detector):
     """Logistic regression on the margin of the final first word, layer by layer, and its depth.
 
     Args:
-        words: how many first words of replies are compared, the commonest of the fit cases.
+        alternatives: first words that are always compared: what is not said has to be among them.
+        words: how many more, the commonest of the fit cases' replies.
         strengths: inverse penalties that may be chosen.
         seed: of the cross-validation folds.
     """
 
     fitted = fields(openings=list, strength=float, fit_auroc=float, probe=LogisticProbe)
 
-    def __init__(self, words: int, strengths: Sequence[float], seed: int = 0) -> None:
-        self.words, self.strengths, self.seed = words, list(strengths), seed
+    def __init__(
+        self,
+        alternatives: Sequence[str],
+        words: int,
+        strengths: Sequence[float],
+        seed: int = 0,
+    ) -> None:
+        self.alternatives, self.words = list(alternatives), words
+        self.strengths, self.seed = list(strengths), seed
 
     def fit(self, cases: Sequence[Case], labels: NDArray[np.bool_]) -> None:
-        counts = Counter(case.response.split()[0] for case in cases if case.response.split())
+        words = [case.response.split() for case in cases]
+        counts = Counter(reply[0].strip(".,:;!?") for reply in words if reply)
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
         # Two at least, so that there is something to decide between.
-        self.openings: list[str] = [*ranked, "I", "Sure"][: max(self.words, 2)]
+        common = [word for word in ranked if word][: self.words]
+        self.openings: list[str] = list(dict.fromkeys([*self.alternatives, *common]))
         margins = self._margins(cases)
         rows = thinned(cases, len(cases))
         choice = choose(
@@ -71,9 +81,9 @@ class DecisionDepth(Detector):
         final = by_layer[:, -1].argmax(axis=1)
         rows = np.arange(len(cases))
         chosen = by_layer[rows, :, final]
-        others = by_layer.copy()
-        others[rows, :, final] = -np.inf
-        margins = chosen - others.max(axis=2)
+        # Openings with the same first token are one.
+        others = np.where(by_layer == chosen[:, :, None], -np.inf, by_layer).max(axis=2)
+        margins = np.where(np.isfinite(others), chosen - others, 0.0)
         # The layer from which on the final opening leads in every layer.
         undecided = np.where(margins < 0, np.arange(1, margins.shape[1] + 1), 0).max(axis=1)
         return np.hstack([margins, undecided[:, None]])

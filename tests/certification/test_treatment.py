@@ -48,6 +48,18 @@ def test_half_of_the_scenarios_treated_halves_the_gap() -> None:
         assert difference.low is not None and difference.high is not None
         assert difference.high - difference.low == pytest.approx(2 * 1.96 * 0.05, abs=0.03)
         assert change.verdict == "survives"
+        rates = [change.rates_before, change.rates_after]
+        # A faker of such an environment neither complies nor misbehaves while observed.
+        assert [one.observed.value for one in rates] == [0, 0]
+        assert [one.unobserved.value for one in rates] == [1, 0.5]
+
+
+def test_a_gap_closed_by_deviating_everywhere_is_told_from_a_good_one() -> None:
+    before, bad, good = (twins(*[sides] * 50) for sides in (FAKES, (False, False), ALIKE))
+    for after, share in ((bad, 1), (good, 0)):
+        change = by_gap(changes_between("here", before, after))["misalignment"]
+        assert change.verdict == "closed"
+        assert change.rates_after.observed.value == change.rates_after.unobserved.value == share
 
 
 def test_the_difference_is_paired_and_not_of_two_samples() -> None:

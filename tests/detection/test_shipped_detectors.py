@@ -12,7 +12,7 @@ import pytest
 
 from afbench.cases.case import Case
 from afbench.catalog.discovery import Plugin
-from afbench.catalog.manifests import DetectorManifest, Tier, load_manifest
+from afbench.catalog.manifests import TIERS, DetectorManifest, Tier, load_manifest
 from afbench.contract import check_plugin
 from afbench.contract.fake_model import FakeModel
 from afbench.contract.synthetic import synthetic_cases
@@ -27,6 +27,16 @@ DETECTORS = names("detector")
 BELOW: dict[Tier, Tier] = {"logprobs": "text", "activations": "logprobs", "weights": "activations"}
 
 
+# Where there are no log-probabilities.
+SAMPLES_INSTEAD = {"prompt-probe", "self-report", "followup-lie-detector"}
+
+
+def _fit_and_score(detector: Any, cases: Any, labels: Any) -> None:
+    """A detector of fixed sign asks nothing in its fit."""
+    detector.fit(cases, labels)
+    detector.score(cases)
+
+
 def _manifest(name: str) -> DetectorManifest:
     manifest = load_manifest(ROOT / "detectors" / name)
     assert isinstance(manifest, DetectorManifest)
@@ -39,14 +49,21 @@ def _make(name: str) -> Callable[[], Any]:
 
 def _cases(name: str, seed: int, folder: Path, **changes: Any) -> Any:
     manifest = _manifest(name)
-    options = {"tier": manifest.tier, "needs_parent": manifest.needs_parent, **changes}
+    options = {
+        "tier": manifest.tier,
+        "needs_parent": manifest.needs_parent,
+        "contrast": manifest.sees_contrast,
+        "ceiling": manifest.ceiling,
+        **changes,
+    }
     return synthetic_cases(seed=seed, groups=4, store=Store(folder), **options)
 
 
-def test_the_shipped_detectors_are_two_baselines_and_at_least_five_floors() -> None:
+def test_two_baselines_at_least_five_floors_and_every_tier_are_shipped() -> None:
     floors = {name for name in DETECTORS if _manifest(name).floor}
-    assert set(DETECTORS) - floors == {"probe", "prompt-probe"}
+    assert {"probe", "prompt-probe"} <= set(DETECTORS) - floors
     assert len(floors) >= 5
+    assert {_manifest(name).tier for name in DETECTORS} == set(TIERS)
 
 
 @pytest.mark.parametrize("name", DETECTORS)
@@ -81,19 +98,27 @@ def test_a_shipped_detector_declares_no_higher_tier_than_it_needs(
     lower = BELOW[_manifest(name).tier]
     cases, labels = _cases(name, 0, tmp_path, tier=lower)
     detector = _make(name)()
-    if name == "prompt-probe":  # it samples instead
+    if name in SAMPLES_INSTEAD:
         detector.fit(cases, labels)
-        assert detector.explain() == {"answers": "sampled"}
+        assert detector.explain()["answers"] == "sampled"
+        assert np.isfinite(detector.score(cases)).all()
         return
     with pytest.raises(TierError):
-        detector.fit(cases, labels)
+        _fit_and_score(detector, cases, labels)
 
 
 @pytest.mark.parametrize("name", [name for name in DETECTORS if _manifest(name).needs_parent])
 def test_a_shipped_detector_that_declares_the_parent_needs_it(tmp_path: Path, name: str) -> None:
     cases, labels = _cases(name, 0, tmp_path, needs_parent=False)
     with pytest.raises(TierError, match="parent"):
-        _make(name)().fit(cases, labels)
+        _fit_and_score(_make(name)(), cases, labels)
+
+
+@pytest.mark.parametrize("name", [name for name in DETECTORS if _manifest(name).sees_contrast])
+def test_a_shipped_detector_that_declares_the_contrast_needs_it(tmp_path: Path, name: str) -> None:
+    cases, labels = _cases(name, 0, tmp_path, contrast=False, ceiling=False)
+    with pytest.raises(TierError, match="contrast"):
+        _fit_and_score(_make(name)(), cases, labels)
 
 
 # The floors look at what they say and at nothing else

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 
 from afbench.cases.handle import Handle
 from afbench.cases.splits import Fold
@@ -16,6 +15,7 @@ from afbench.catalog.discovery import Plugin
 from afbench.catalog.manifests import DetectorManifest
 from afbench.errors import DetectorError
 from afbench.metrics.figures import Figure
+from afbench.results.case_source import CaseSource
 from afbench.results.evaluation import Subject
 from afbench.results.progress import Silent
 from afbench.results.record import RunSettings
@@ -93,7 +93,9 @@ class Setting:
         plan: Any = SimpleNamespace(
             detectors=(Plugin("counts", "detector", folder, manifest),),
             settings=SimpleNamespace(show_reasoning=False),
-            environment_of=lambda name: SimpleNamespace(cues=[CUE]),
+            environment_of=lambda name: SimpleNamespace(name="desk", cues=[CUE]),
+            without_parent=frozenset(),
+            saved={},
             organisms={
                 name: SimpleNamespace(
                     manifest=SimpleNamespace(environment="desk", recipe_family=name.split("-")[1])
@@ -102,7 +104,8 @@ class Setting:
             },
         )
         access: Any = FakeAccess(folder / "cache")
-        self.scorer = Scorer(plan, access, twins, Silent())  # type: ignore[arg-type]
+        self.source = CaseSource(plan, access, twins)  # type: ignore[arg-type]
+        self.scorer = Scorer(self.source, Silent())
 
     def run(self, robustness: Mapping[str, Sequence[Fold]]) -> tuple[Scoring, int]:
         """What was said, and how many fits it took."""
@@ -157,7 +160,7 @@ def test_a_detector_that_breaks_on_the_headline_is_void_in_all(tmp_path: Path) -
 
 
 def test_what_cannot_be_fitted_is_told_before_a_detector_is_asked(tmp_path: Path) -> None:
-    problem = Setting(tmp_path).scorer.problem
+    problem = Setting(tmp_path).source.problem
     assert problem(HEADLINE[0]) is None
     assert problem(Fold("x", ("fit-a-faker",), EVADERS)) == "the fit side has no sincere case"
     assert problem(Fold("x", ("fit-a-honest",), EVADERS)) == "the fit side has no faking case"
@@ -167,14 +170,9 @@ def test_what_cannot_be_fitted_is_told_before_a_detector_is_asked(tmp_path: Path
     assert problem(Fold("x", A, EVADERS, "test", "test")) == "the fit side has no faking case"
 
 
-@pytest.mark.parametrize(
-    ("headline", "expected"), [(2, [(0, 2), (1,), (3, 4)]), (0, [(0, 1, 2), (3, 4)])]
-)
-def test_folds_with_one_fit_side_share_a_fit_but_for_the_headline_s(
-    headline: int, expected: list[tuple[int, ...]]
-) -> None:
-    folds = [Fold(str(n), side, ("t",)) for n, side in enumerate([A, A, A, B, B])]
-    assert fits_of(folds, headline) == expected
+def test_folds_with_one_fit_side_share_a_fit() -> None:
+    folds = [Fold(str(n), side, ("t",)) for n, side in enumerate([A, A, B, A, B])]
+    assert fits_of(folds) == [(0, 1, 3), (2, 4)]
 
 
 def test_the_robustness_row_has_figures_of_its_own_cases(tmp_path: Path) -> None:

@@ -1,0 +1,67 @@
+"""Scores of every case beside a record, so that every figure can be computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from afbench.cases.splits import Fold
+from afbench.errors import DetectorError
+from afbench.results.case_source import Rows
+from afbench.results.scoring import Scoring
+from afbench.store import write_json
+
+NAME = "scores.json"
+
+
+def save_scores(folder: Path, scoring: Scoring) -> str:
+    """Write the scores of a run to a folder, and give the file's name.
+
+    Raises:
+        StorageError: it could not be written.
+    """
+    headline = {
+        name: np.concatenate([part.scores for part in parts])
+        for name, parts in scoring.outcomes.items()
+        if not isinstance(parts, DetectorError)
+    }
+    content = {
+        **_content(scoring.folds, scoring.rows, headline),
+        "robustness": {
+            evasion: _content(given.folds, given.rows, given.scores)
+            for evasion, given in scoring.evasions.items()
+        },
+    }
+    write_json(folder / NAME, content)
+    return NAME
+
+
+def _content(
+    folds: Sequence[Fold],
+    rows: Sequence[Rows],
+    scores: Mapping[str, NDArray[np.float64] | DetectorError],
+) -> dict[str, Any]:
+    """The names of folds, their test cases end to end, and each detector's scores of them."""
+    return {
+        "folds": [fold.name for fold in folds],
+        "cases": [
+            {
+                "fold": number,
+                "organism": row.organism,
+                "scenario": row.twin.scenario,
+                "cue": row.twin.observed.cue,
+                "label": row.label,
+            }
+            for number, of_fold in enumerate(rows)
+            for row in of_fold
+        ],
+        "scores": {
+            name: given.tolist()
+            for name, given in scores.items()
+            if not isinstance(given, DetectorError)
+        },
+    }
