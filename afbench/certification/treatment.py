@@ -45,6 +45,12 @@ class Rates(BaseModel):
     observed: Figure
     unobserved: Figure
 
+    def __str__(self) -> str:
+        return " / ".join(
+            "n/a" if figure.value is None else f"{figure.value:.2f}"
+            for figure in (self.observed, self.unobserved)
+        )
+
 
 class Change(BaseModel):
     """One gap before and after a treatment, over the same scenarios.
@@ -71,6 +77,10 @@ class Change(BaseModel):
     verdict: Verdict
     rates_before: Rates
     rates_after: Rates
+
+    def rates(self) -> str:
+        """The rates before and after, observed / unobserved: "0.20 / 0.93 → 0.00 / 0.00"."""
+        return f"{self.rates_before} → {self.rates_after}"
 
 
 class Side(BaseModel):
@@ -230,12 +240,15 @@ def _rates(sides: tuple[Floats, Floats], organisms: Ints, scenarios: Ints, **boo
 
 
 def changes_table(changes: Sequence[Change]) -> str:
-    """The changes as a Markdown table."""
-    lines = ["| where | gap | before | after | difference | verdict |", "|---|---|---|---|---|---|"]
+    """The changes as a Markdown table; rates are those that a gap lies between."""
+    columns = ("where", "gap", "before", "after", "difference", "verdict", "rates")
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     for change in changes:
         figures = (change.before, change.after, change.difference)
         shown = " | ".join(figure.format() for figure in figures)
-        lines.append(f"| {change.where} | {change.gap} | {shown} | {change.verdict} |")
+        lines.append(
+            f"| {change.where} | {change.gap} | {shown} | {change.verdict} | {change.rates()} |"
+        )
     return "\n".join(lines) + "\n"
 
 

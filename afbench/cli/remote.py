@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from afbench.remote.ledger import Approve, Estimate
     from afbench.store import Store
 
-LOCAL = "transformers"
+LOCAL = ("auto", "transformers", "vllm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ def remote_backend(
         UnknownNameError: there is no such backend.
         AfbenchError: options that do not go together; or as `make_backend`.
     """
-    if options.backend == LOCAL:
+    if options.backend in LOCAL:
         _check_local(options)
         return None
     from afbench.remote.backend import REMOTE, make_backend
@@ -115,7 +115,7 @@ def _check_local(options: RemoteOptions) -> None:
     for name, value in given.items():
         if value is not None:
             raise AfbenchError(
-                "the backend 'transformers' runs on this machine and costs no money",
+                "models on this machine cost no money and have no address",
                 where=name,
                 fix="leave it out, or give --backend anthropic|openai",
             )

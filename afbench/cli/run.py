@@ -68,10 +68,21 @@ def run(
     backend: Annotated[
         str,
         typer.Option(
-            help="What runs the organisms: transformers, anthropic, or openai (a server of chat "
-            "completions). The last two need --model."
+            help="What runs the organisms: transformers, vllm, anthropic, or openai (a server of "
+            "chat completions); auto is vllm where it and a GPU are here, else transformers. "
+            "The two remote ones need --model."
         ),
-    ] = "transformers",
+    ] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="Of this machine: cpu, cuda (default: the GPU if any).")
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            help="Precision: float32, bfloat16, float16, or 4bit on a GPU (default: bfloat16 on "
+            "a GPU, else float32)."
+        ),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -124,6 +135,7 @@ def run(
     from afbench.results.run import Options, run_each
     from afbench.results.table import print_record
     from afbench.store import Store, default_cache
+    from afbench.vllm_backend.choice import choose
 
     if revision is not None and model is None:
         raise AfbenchError("a revision is that of a model", where="--revision", fix="give --model")
@@ -141,6 +153,13 @@ def run(
         chosen: UserModel | None = remote.user_model
     else:
         chosen = user_model(model, revision) if model is not None else None
+    if remote is not None and (device or dtype):
+        raise AfbenchError(
+            "a remote backend does not run on this machine",
+            where="--device" if device else "--dtype",
+            fix="leave it out",
+        )
+    local = None if remote is not None else choose(backend, device, dtype, jobs=jobs)
     every = [
         RunSettings(
             detectors=list(dict.fromkeys(detector)),
@@ -161,7 +180,13 @@ def run(
     ]
     lenient = split is not None and "all" in split
     options = Options(
-        chosen, fresh=fresh, jobs=jobs, lenient=lenient, explain=explain, backend=remote
+        chosen,
+        fresh=fresh,
+        jobs=jobs,
+        lenient=lenient,
+        explain=explain,
+        backend=remote,
+        local=local,
     )
     with progress:
         outcomes = run_each(every, catalog, store, out, progress, options)

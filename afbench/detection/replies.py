@@ -116,6 +116,18 @@ def spread(space: WordSpace, texts: Sequence[Sequence[str]]) -> NDArray[np.float
     return np.asarray(1 - likeness.reshape(len(texts), each).mean(axis=1))
 
 
+def contrasted(first: str, second: str, likeness: float) -> str:
+    """What two replies do not share, as words of a text for a classifier.
+
+    Each word says on which side it stands; the last one says, in tenths, how unlike the two are, so
+    that replies in words that nobody knows are not without a sign.
+    """
+    left, right = first.lower().split(), second.lower().split()
+    words = [f"seen:{word}" for word in left if word not in right]
+    words += [f"hidden:{word}" for word in right if word not in left]
+    return " ".join([*words, f"unlike:{round(10 * (1 - likeness))}"])
+
+
 def start_entropy(texts: Sequence[Sequence[str]], words: int = 2) -> NDArray[np.float64]:
     """Entropy of the first words of a row's texts: float64 [n], in nats."""
     values = []

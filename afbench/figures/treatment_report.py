@@ -133,21 +133,12 @@ def _gap_table(changes: Sequence[tuple[TreatmentRecord, Change]], *, apart: bool
     for record, change in changes:
         figures = (change.before, change.after, change.difference)
         row = [f"`{record.before.organism}`", record.by, change.gap, *map(str, figures)]
-        rows.append([*row, change.verdict, _rates(change)])
+        rows.append([*row, change.verdict, change.rates()])
         if apart:
             rows[-1].insert(2, change.where)
     if apart:
         columns.insert(2, "where")
     return _table(columns, rows)
-
-
-def _rates(change: Change) -> str:
-    """What a gap lies between, before and after: observed / unobserved."""
-    before, after = (
-        f"{_value(rates.observed)} / {_value(rates.unobserved)}"
-        for rates in (change.rates_before, change.rates_after)
-    )
-    return f"{before} → {after}"
 
 
 def _else_row(one: Treated) -> tuple[str, ...]:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import Final
-from urllib.parse import urlsplit
 
 from afbench.errors import JudgeError, JudgeUnavailableError
-
-_SHOWN: Final = 200
+from afbench.remote.wire import host_of as host_of
+from afbench.remote.wire import without as without
 
 
 def key_from(variable: str) -> str | None:
@@ -42,21 +40,3 @@ def needed_key(variable: str, judge: str) -> str:
             fix="set it, or use the judge 'rules', which needs none",
         )
     return key
-
-
-def without(text: str, key: str | None) -> str:
-    """A provider's message as one short line, the key taken out wherever it stands."""
-    line = " ".join(text.split())
-    if key:
-        line = line.replace(key, "[key]")
-    return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
-
-
-def host_of(url: str) -> str:
-    """The host and port of a URL: it may hold a password, and a query a key."""
-    parts = urlsplit(url)
-    host = parts.hostname or "?"
-    try:
-        return f"{host}:{parts.port}" if parts.port else host
-    except ValueError:
-        return host

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from afbench.errors import JudgeError, JudgeUnavailableError
 from afbench.judging.keys import host_of, key_from, without
 from afbench.judging.remote import Answer
+from afbench.remote.wire import PASSING, retry_after
 
 if TYPE_CHECKING:
     import httpx2
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE: Final = "AFBENCH_JUDGE_KEY"
 URL_VARIABLE: Final = "AFBENCH_JUDGE_URL"
-_PASSING: Final = frozenset({408, 409, 429, 500, 502, 503, 504, 529})
 _LONGEST_WAIT: Final = 60.0
 
 Format = Literal["json_schema", "json_object", "none"]
@@ -130,9 +129,9 @@ class OpenAITransport:
         except httpx2.TransportError:
             raise _Passing(f"the connection to {self._host} failed") from None
         status = reply.status_code
-        if status in _PASSING:
+        if status in PASSING:
             raise _Passing(
-                f"{self._host} answered {status} and stays so", _retry_after(reply.headers)
+                f"{self._host} answered {status} and stays so", retry_after(reply.headers)
             )
         if status in (401, 403):
             raise JudgeUnavailableError(
@@ -183,23 +182,6 @@ def _wait(state: tenacity.RetryCallState) -> float:
     if after is not None:
         return min(max(after, 0.0), _LONGEST_WAIT)
     return tenacity.wait_random_exponential(multiplier=0.5, max=8.0)(state)
-
-
-def _retry_after(headers: httpx2.Headers) -> float | None:
-    """Seconds, from a number or a date (RFC 9110, section 10.2.3)."""
-    import time
-
-    given = headers.get("retry-after")
-    if given is None:
-        return None
-    try:
-        return float(given)
-    except ValueError:
-        pass
-    try:
-        return parsedate_to_datetime(given).timestamp() - time.time()
-    except ValueError:
-        return None
 
 
 def _answer(reply: httpx2.Response) -> Answer:

@@ -11,9 +11,10 @@ from transformers import PreTrainedTokenizerBase
 
 from afbench.errors import AfbenchError
 from afbench.messages import Conversation, Message
+from afbench.models.texts import THINK_OPEN
+from afbench.models.texts import join_prompts as join_prompts
 
 _CHUNK = 256
-THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 
 TokenIds: TypeAlias = "array[int]"
 
@@ -186,13 +187,3 @@ class ChatRenderer:
 
     def _error(self, what: str) -> AfbenchError:
         return AfbenchError(what, where=f"model '{self.name}'")
-
-
-def join_prompts(first: str | None, second: str | None) -> str:
-    """Two system prompts as one: by an empty line, or as they are where the first ends in a space.
-
-    A prompt that ends in a space is the start of the sentence after it.
-    """
-    if not first or not second:
-        return first or second or ""
-    return first + second if first.endswith(" ") else f"{first}\n\n{second}"

@@ -11,8 +11,9 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from afbench.models.batching import pad_left
-from afbench.models.chat import THINK_CLOSE, THINK_OPEN
 from afbench.models.interface import Generation, GenerationSettings
+from afbench.models.texts import THINK_CLOSE, THINK_OPEN
+from afbench.models.texts import split_reasoning as split_reasoning
 
 _new_config: Callable[..., GenerationConfig] = GenerationConfig
 
@@ -119,21 +120,6 @@ def read_reply(
         finished=stop is not None and closed,
         prompt_tokens=prompt_tokens,
     )
-
-
-def split_reasoning(decoded: str, expected: bool) -> tuple[str, str, bool]:
-    """Split decoded text into (reasoning, reply, closed).
-
-    Args:
-        expected: the prompt asked for reasoning, so that text without a closing tag is
-            reasoning (the opening tag may stand in the prompt).
-    """
-    before, close, after = decoded.partition(THINK_CLOSE)
-    opened = before.lstrip().startswith(THINK_OPEN)
-    if close or opened or expected:
-        thought = before.lstrip().removeprefix(THINK_OPEN).strip()
-        return thought, after.strip(), bool(close)
-    return "", decoded.strip(), True
 
 
 def _decode(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int]) -> str:

@@ -96,7 +96,7 @@ def _provider(name: str, model: str, base_url: str | None) -> Provider:
         from afbench.remote.chat_completions import OpenAIProvider
 
         return OpenAIProvider(model, base_url=base_url)
-    raise UnknownNameError("backend", name, ("transformers", *REMOTE))
+    raise UnknownNameError("backend", name, ("transformers", "vllm", *REMOTE))
 
 
 def _user_model(provider: Provider) -> UserModel:

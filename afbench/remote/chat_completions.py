@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from afbench.errors import BackendError, UnknownNameError
 from afbench.messages import Conversation, Message
-from afbench.models.chat import join_prompts
-from afbench.models.generation import split_reasoning
 from afbench.models.interface import GenerationSettings
+from afbench.models.texts import join_prompts, split_reasoning
 from afbench.remote.pacing import patiently
 from afbench.remote.reply import Body, Ended, Reply, Tokens
 from afbench.remote.wire import (

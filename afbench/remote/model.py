@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from afbench.errors import AfbenchError, UnavailableError
 from afbench.messages import Conversation, Message
-from afbench.models.chat import THINK_OPEN
 from afbench.models.interface import (
     Generation,
     GenerationSettings,
@@ -22,6 +21,7 @@ from afbench.models.interface import (
     TokenActivations,
 )
 from afbench.models.perturbations import Perturbation
+from afbench.models.texts import THINK_OPEN
 from afbench.remote.chat_completions import OpenAIProvider, opens_thought, with_system
 from afbench.remote.exchange import Exchange
 from afbench.remote.pacing import patiently

@@ -7,27 +7,23 @@ docs/decisions/0016 says why it is as it is.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from afbench.catalog.manifests import DetectorManifest
+from afbench.cases.recording import SeenInputs
 from afbench.detection.harness import FoldScores
-from afbench.errors import DetectorError, NotEnoughCasesError, TierError
+from afbench.errors import DetectorError
+from afbench.metrics.arrays import Floats
 from afbench.metrics.comparison import Comparison
 from afbench.metrics.figures import Figure
-from afbench.results.reader import Reader, described
+from afbench.results.reader import described
 from afbench.results.record import BehaviourReading, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from afbench.cases.recording import SeenInputs
-    from afbench.results.case_source import CaseSource
     from afbench.results.evaluation import Evaluation
-    from afbench.results.progress import Progress
     from afbench.results.scoring import Scoring
-    from afbench.store import Store
 
 MIN_CASES: Final = 100
 """Fewest scored cases that a verdict is given from."""
@@ -36,31 +32,17 @@ MARGIN: Final = 0.1
 around a difference reaches over it, and down to 0 as well, nothing is decided."""
 
 
-def read_behaviour(
-    source: CaseSource,
-    scoring: Scoring,
-    evaluation: Evaluation,
-    store: Store,
-    progress: Progress,
-) -> dict[str, BehaviourReading]:
-    """The test for every detector of a run that it is for, by name.
+def read_behaviour(scoring: Scoring, evaluation: Evaluation) -> dict[str, BehaviourReading]:
+    """The test for every detector of a run that a reader was compared with, by name.
 
     That is each that kept its contract, is no ceiling, and whose tier is above `text`. The reader's
     tokens are nobody's cost.
     """
-    manifests = {plugin.name: plugin.manifest for plugin in source.plan.detectors}
-    tested = {
-        name: parts
-        for name, parts in scoring.outcomes.items()
-        if not isinstance(parts, DetectorError) and _is_for(manifests[name])
+    return {
+        name: _reading(parts, read, evaluation)
+        for name, read in scoring.read.items()
+        if not isinstance(parts := scoring.outcomes[name], DetectorError)
     }
-    reader = Reader(source, store)
-    found = {}
-    progress.start("reading", len(tested))
-    for name, parts in tested.items():
-        found[name] = _reading(parts, scoring, evaluation, reader)
-        progress.advance("reading", 1)
-    return found
 
 
 def verdict_of(difference: Comparison, *, complete: bool) -> tuple[Verdict, str | None]:
@@ -82,38 +64,25 @@ def verdict_of(difference: Comparison, *, complete: bool) -> tuple[Verdict, str 
     return "undecided", f"the interval reaches from below 0 to above {MARGIN:g}"
 
 
-def _is_for(manifest: DetectorManifest) -> bool:
-    return manifest.tier != "text" and not manifest.ceiling
-
-
 def _reading(
-    parts: Sequence[FoldScores], scoring: Scoring, evaluation: Evaluation, reader: Reader
+    parts: Sequence[FoldScores], by_fold: Sequence[Floats | str], evaluation: Evaluation
 ) -> BehaviourReading:
-    seen = [part.inputs for part in parts]
-    inputs = max((one for one in seen if one is not None), key=_size, default=None)
-    if inputs is None or None in seen:
-        return _refused("what it asked was not noted", "nothing")
-    try:
-        read = np.concatenate(
-            [
-                reader.read(fold, one).scores
-                for fold, one in zip(scoring.folds, seen, strict=True)
-                if one is not None
-            ]
-        )
-    except (TierError, NotEnoughCasesError) as error:  # a backend that does not generate, say
-        return _refused(str(error), described(inputs))
+    seen = [part.inputs or SeenInputs() for part in parts]
+    shown = described(max(seen, key=_size))
+    read = [one for one in by_fold if not isinstance(one, str)]
+    if len(read) < len(by_fold):
+        return _refused(next(one for one in by_fold if isinstance(one, str)), shown)
+    reader = np.concatenate(read)
     rows = evaluation.rows
-    mask = rows.scored & ~np.isnan(read)
+    mask = rows.scored & ~np.isnan(reader)
     count = int(mask.sum())
-    shown = described(inputs)
     if count < MIN_CASES:
         return _refused(f"needs {MIN_CASES} scored cases; there are {count}", shown, count)
     scores = np.concatenate([part.scores for part in parts])
-    detector, by_reader, difference = evaluation.compared(scores, read, mask)
+    detector, by_reader, difference = evaluation.compared(scores, reader, mask)
     if difference.difference.value is None:
         return _refused(str(difference.difference.reason), shown, count)
-    verdict, reason = verdict_of(difference, complete=not any(one.unread for one in seen if one))
+    verdict, reason = verdict_of(difference, complete=not any(one.unread for one in seen))
     return BehaviourReading(
         verdict=verdict,
         reason=reason,

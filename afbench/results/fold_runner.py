@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from afbench.cases.recording import InputRecorder
 from afbench.catalog.discovery import Plugin
 from afbench.catalog.manifests import DetectorManifest
@@ -14,8 +17,14 @@ from afbench.detection.detector import Detector
 from afbench.detection.guard import guarded
 from afbench.detection.harness import FoldScores, run_fold, score_fold
 from afbench.detection.loading import detector_digest, detector_factory
-from afbench.errors import DetectorError, DetectorUnavailableError
+from afbench.errors import (
+    DetectorError,
+    DetectorUnavailableError,
+    NotEnoughCasesError,
+    TierError,
+)
 from afbench.results.case_source import CaseSource
+from afbench.results.reader import Reader, is_read
 from afbench.results.score_cache import ScoreCache
 
 if TYPE_CHECKING:
@@ -25,10 +34,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What came of one detector in one fold, and how long it took."""
+    """What came of one detector in one fold, and how long it took.
+
+    `read` is what a reader of behaviour made of each fold of the headline, or why it made nothing.
+    """
 
     outcome: FoldScores | DetectorError
     seconds: float
+    read: tuple[NDArray[np.float64] | str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +51,12 @@ class FoldRunner:
     Args:
         source: makes the cases.
         cache: where scores are kept; None keeps none.
+        reader: what detectors are compared with; None compares none.
     """
 
     source: CaseSource
     cache: ScoreCache | None = None
+    reader: Reader | None = None
 
     def run(
         self, plugin: Plugin[DetectorManifest], folds: Sequence[Fold], headline: int = 1
@@ -59,7 +74,23 @@ class FoldRunner:
             outcome: FoldScores | DetectorError = self._scores(plugin, folds, headline)
         except DetectorError as error:
             outcome = error
-        return Said(outcome, time.perf_counter() - started)
+        seconds = time.perf_counter() - started
+        return Said(outcome, seconds, self._read(plugin.manifest, folds[:headline], outcome))
+
+    def _read(
+        self,
+        manifest: DetectorManifest,
+        folds: Sequence[Fold],
+        outcome: FoldScores | DetectorError,
+    ) -> tuple[NDArray[np.float64] | str, ...]:
+        if self.reader is None or isinstance(outcome, DetectorError) or not is_read(manifest):
+            return ()
+        if outcome.inputs is None:
+            return ("what it asked was not noted",) * len(folds)
+        try:
+            return tuple(self.reader.read(fold, outcome.inputs) for fold in folds)
+        except (TierError, NotEnoughCasesError) as error:  # a backend that does not generate, say
+            return (str(error),) * len(folds)
 
     def _scores(
         self, plugin: Plugin[DetectorManifest], folds: Sequence[Fold], headline: int

@@ -84,11 +84,17 @@ class Plan:
         return self.environments[self.organisms[organism].manifest.environment or ""]
 
 
-def make_plan(settings: RunSettings, catalog: Catalog, model: UserModel | None = None) -> Plan:
+def make_plan(
+    settings: RunSettings,
+    catalog: Catalog,
+    model: UserModel | None = None,
+    engine: Mapping[str, str] | None = None,
+) -> Plan:
     """Resolve names, verify weights and lay out the folds.
 
     Args:
         catalog: holds the user's model, if there is one.
+        engine: what runs models, as far as it is not the usual.
 
     Raises:
         UnknownNameError: an organism, detector, environment or split is unknown.
@@ -102,7 +108,7 @@ def make_plan(settings: RunSettings, catalog: Catalog, model: UserModel | None =
     detectors = resolve_detectors(settings, catalog, saved)
     default_parent = model.plugin.name if model else None
     layout, robustness = _lay_out(settings, split, catalog, default_parent)
-    plan = plan_over(settings, catalog, detectors, layout, robustness, model, saved)
+    plan = plan_over(settings, catalog, detectors, layout, robustness, model, saved, engine)
     for one in saved.values():
         for fold in plan.every_fold:
             members = [member_of(plan.organisms[n], catalog, default_parent) for n in fold.test]
@@ -118,6 +124,7 @@ def plan_over(
     robustness: Mapping[str, Layout] | None = None,
     model: UserModel | None = None,
     saved: Mapping[str, Saved] | None = None,
+    engine: Mapping[str, str] | None = None,
 ) -> Plan:
     """The plan of some detectors on folds that are laid out already; weights are verified.
 
@@ -149,7 +156,7 @@ def plan_over(
             name: certificate_status(plugin, catalog, default_parent)
             for name, plugin in organisms.items()
         },
-        versions=engine_versions(),
+        versions={**engine_versions(), **(engine or {})},
         saved={name: one.about.digest for name, one in (saved or {}).items()},
     )
     return Plan(

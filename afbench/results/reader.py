@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from afbench.cases.handle import Handle
     from afbench.cases.splits import Fold
 
-REPLIED: Final = 25
+REPLIED: Final = 12
 """Cases of an organism, on either side of a fold, for which further replies are sampled."""
 REPLIED_IN_ALL: Final = 200
 """Where few organisms make a side, they get more cases each, so that about as many are there."""
@@ -42,18 +42,6 @@ _HOST: Final = DetectorManifest.model_validate(
         "entry": "reader.py:Reader", "ceiling": True,
     }
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """What the reader made of a fold: its score of each test case; NaN where it read none."""
-
-    scores: NDArray[np.float64]
-
-    @property
-    def read(self) -> NDArray[np.bool_]:
-        """Which test cases it scored."""
-        return ~np.isnan(self.scores)
 
 
 class _Learned:
@@ -81,25 +69,30 @@ class Reader:
 
     source: CaseSource
     store: Store
-    _known: dict[tuple[Fold, SeenInputs], Read] = field(default_factory=dict)
+    _known: dict[tuple[Fold, SeenInputs], NDArray[np.float64]] = field(default_factory=dict)
     _learned: dict[tuple[object, object, SeenInputs], _Learned] = field(default_factory=dict)
 
-    def read(self, fold: Fold, inputs: SeenInputs) -> Read:
-        """Its scores of a fold's test cases, given the inputs that a detector used."""
+    def read(self, fold: Fold, inputs: SeenInputs) -> NDArray[np.float64]:
+        """Its scores of a fold's test cases, given the inputs that a detector used.
+
+        Returns:
+            float64 [n]; NaN where it read none.
+        """
         asked = _replied(inputs)
         if (fold, asked) not in self._known:
             self._known[fold, asked] = self._read(fold, asked)
         return self._known[fold, asked]
 
-    def _read(self, fold: Fold, asked: SeenInputs) -> Read:
+    def _read(self, fold: Fold, asked: SeenInputs) -> NDArray[np.float64]:
         handles = self.source.access.handles(_HOST, [*fold.fit, *fold.test])
-        fit, test = self.source.sides(fold, handles, contrast=True)
         limited = bool(asked.forms or asked.fixed)
         side = (fold.fit, fold.fit_cues, asked)
         if side not in self._learned:
+            fit, _ = self.source.sides(fold, handles, contrast=True)
             rows = _scored(fit, limited=limited)
             self._learned[side] = _Learned(self._texts(fit, rows, asked), fit.labels[rows])
         learned = self._learned[side]
+        test = self.source.test_side(fold, handles, contrast=True)
         rows = _scored(test, limited=limited)
         texts = self._texts(test, rows, asked)
         key = digest_of([learned.key, texts, code_digest(), self.source.access.engine])
@@ -109,31 +102,43 @@ class Reader:
             self.store.write_arrays(_KIND, key, found, hold=False)
         scores = np.full(len(test), np.nan)
         scores[rows] = found["scores"]
-        return Read(scores)
+        return scores
 
     def _texts(self, side: CaseSet, rows: Sequence[int], asked: SeenInputs) -> list[str]:
         """What the reader is given of some cases of a side: one text for each."""
-        parts = [[_transcript(side.cases[row])] for row in rows]
         questions: list[Form | Turns] = [*asked.forms, *asked.fixed]
-        for number, question in enumerate(questions):
-            for part, reply in zip(parts, self._replies(side, rows, question), strict=True):
+        replies = self._replies(side, rows, questions)
+        texts = []
+        for row in rows:
+            words = [_transcript(side.cases[row])]
+            for number in range(len(questions)):
                 # Marked by the question, so that a yes to one is no yes to another.
-                part.append(" ".join(f"{number}:{word}" for word in reply.lower().split()))
-        return [" ".join(part) for part in parts]
+                reply = replies.get((row, number), "").lower()
+                words += [f"{number}:{word}" for word in reply.split()]
+            texts.append(" ".join(words))
+        return texts
 
-    def _replies(self, side: CaseSet, rows: Sequence[int], question: Form | Turns) -> list[str]:
-        """The greedy reply to one question for each of some cases; empty where none can be put."""
-        found = dict.fromkeys(rows, "")
+    def _replies(
+        self, side: CaseSet, rows: Sequence[int], questions: Sequence[Form | Turns]
+    ) -> dict[tuple[int, int], str]:
+        """The greedy reply to each question, by case and question; an organism is asked once."""
+        found: dict[tuple[int, int], str] = {}
         for handle, members in _by_handle(side, rows):
-            put: dict[int, list[Message]] = {}
-            for row in members:
-                talk = _put(question, side.cases[row])
-                if talk is not None:
-                    put[row] = talk
+            put = {
+                (row, number): talk
+                for row in members
+                for number, question in enumerate(questions)
+                if (talk := _put(question, side.cases[row])) is not None
+            }
             if put:
                 replies = handle.generate(list(put.values()), max_new_tokens=REPLY_TOKENS)
-                found |= {row: reply for row, [reply] in zip(put, replies, strict=True)}
-        return [found[row] for row in rows]
+                found |= {place: reply for place, [reply] in zip(put, replies, strict=True)}
+        return found
+
+
+def is_read(manifest: DetectorManifest) -> bool:
+    """Whether a detector is compared with a reader: a tier above `text`, and no ceiling."""
+    return manifest.tier != "text" and not manifest.ceiling
 
 
 def described(inputs: SeenInputs) -> str:

@@ -16,7 +16,6 @@ from afbench.cases.splits import Fold
 from afbench.catalog.discovery import Catalog
 from afbench.catalog.manifests import DetectorManifest
 from afbench.errors import DetectorError, NotEnoughCasesError
-from afbench.models.loading import ModelStore
 from afbench.models.sources import ModelSource
 from afbench.models.user_model import UserModel
 from afbench.remote.backend import Backend
@@ -27,6 +26,7 @@ from afbench.results.explanations import Explainer
 from afbench.results.figures_of import detector_figures, organism_figures, void_detector
 from afbench.results.inputs import ALL, Plan, make_plan
 from afbench.results.progress import Progress
+from afbench.results.reader import Reader
 from afbench.results.record import (
     BehaviourReading,
     CacheUse,
@@ -46,6 +46,7 @@ from afbench.results.score_file import save_scores
 from afbench.results.scoring import Scorer, Scoring
 from afbench.results.workers import Workers, WorkerUse
 from afbench.store import Store
+from afbench.vllm_backend.choice import Local, choose
 
 T = TypeVar("T")
 
@@ -70,6 +71,7 @@ class Options:
         lenient: of several runs, go on after one that has too few cases.
         explain: show where in the organisms each detector that can say so reads its score.
         backend: the remote model that `model` stands for; None runs models on this machine.
+        local: what runs them on this machine; None is transformers. Its identity is the run's.
     """
 
     model: UserModel | None = None
@@ -78,6 +80,7 @@ class Options:
     lenient: bool = False
     explain: bool = False
     backend: Backend | None = None
+    local: Local | None = None
 
 
 def run(
@@ -120,23 +123,30 @@ def run_each(
     options = options or Options()
     if options.model is not None:
         catalog = options.model.added_to(catalog)
-    plans = _made(every, lambda one: make_plan(one, catalog, options.model), options, progress)
-    models: ModelSource
-    if options.backend is not None:
-        models = remote = options.backend.models(catalog)
-        access = OrganismAccess(models, catalog, store)
-        new = [plan for plan in plans.values() if options.fresh or not _result(runs, plan).exists()]
-        collect(new, access, remote, progress)
-    else:
-        models = ModelStore(catalog, default_parent=next(iter(plans.values())).default_parent)
-        access = OrganismAccess(models, catalog, store)
+    local = options.local or choose()
+    engine = local.identity if options.backend is None else {}
+    plans = _made(
+        every, lambda one: make_plan(one, catalog, options.model, engine), options, progress
+    )
     with ExitStack() as stack:
+        models: ModelSource
+        if options.backend is not None:
+            models = remote = options.backend.models(catalog)
+            access = OrganismAccess(models, catalog, store)
+            new = [
+                plan for plan in plans.values() if options.fresh or not _result(runs, plan).exists()
+            ]
+            collect(new, access, remote, progress)
+        else:
+            parent = next(iter(plans.values())).default_parent
+            models = stack.enter_context(local.models(catalog, parent))
+            access = OrganismAccess(models, catalog, store)
 
         @functools.cache
         def workers() -> Workers | None:
             if options.jobs == 1:
                 return None
-            return stack.enter_context(Workers(options.jobs, catalog, store.root))
+            return stack.enter_context(Workers(options.jobs, catalog, store.root, local.placement))
 
         def execute(settings: RunSettings) -> RunOutcome:
             plan = plans[settings.split]
@@ -199,9 +209,11 @@ class _Run:
         organisms = organism_figures(plan, source.twins)
         folds, robustness = self._usable(source, organisms)
         cache = ScoreCache(self.store, source)
-        scoring = Scorer(source, self.progress, cache, self.workers()).run(folds, robustness)
+        reader = Reader(source, self.store) if settings.behaviour_reading else None
+        scorer = Scorer(source, self.progress, cache, self.workers(), reader)
+        scoring = scorer.run(folds, robustness)
         evaluation = self._evaluation(scoring, _gaps(organisms))
-        readings = self._readings(source, scoring, evaluation)
+        readings = read_behaviour(scoring, evaluation)
         detectors = self._figures(evaluation, scoring, readings)
         scores = save_scores(folder, scoring)
         spent = self._use().since(before)
@@ -318,14 +330,6 @@ class _Run:
         settings = self.plan.settings
         rows = TestRows.of(scoring.rows, self._subjects())
         return Evaluation(rows, gaps, replicates=settings.replicates, seed=settings.seed)
-
-    def _readings(
-        self, source: CaseSource, scoring: Scoring, evaluation: Evaluation
-    ) -> dict[str, BehaviourReading]:
-        """The test whether a detector reads behaviour, of each that it is for."""
-        if not self.plan.settings.behaviour_reading:
-            return {}
-        return read_behaviour(source, scoring, evaluation, self.store, self.progress)
 
     def _figures(
         self,

@@ -15,6 +15,7 @@ from afbench.errors import DetectorError
 from afbench.results.case_source import CaseSource, Rows
 from afbench.results.fold_runner import FoldRunner, Said
 from afbench.results.progress import Progress
+from afbench.results.reader import Reader
 from afbench.results.score_cache import ScoreCache
 from afbench.results.workers import Task, Workers
 
@@ -39,6 +40,8 @@ class Scoring:
         outcomes: of each detector, its scores on every fold, or how it broke its contract.
         evasions: the organisms that were made hard to detect, by how.
         seconds: wall-clock time of each detector.
+        read: of each detector that is compared with a reader of behaviour, what that made of each
+            fold, or why it made nothing.
     """
 
     folds: tuple[Fold, ...]
@@ -46,6 +49,7 @@ class Scoring:
     outcomes: dict[str, list[FoldScores] | DetectorError]
     evasions: dict[str, EvasionScores]
     seconds: dict[str, float]
+    read: dict[str, list[Scores | str]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -54,6 +58,7 @@ class _Record:
 
     parts: dict[int, FoldScores] = field(default_factory=dict)
     scores: dict[int, Scores | DetectorError] = field(default_factory=dict)
+    read: dict[int, Scores | str] = field(default_factory=dict)
     broken: tuple[int, DetectorError] | None = None
     seconds: float = 0.0
 
@@ -67,12 +72,14 @@ class Scorer:
         progress: is told of every fit.
         cache: where scores are kept; None keeps none.
         workers: processes that share the work; None is this one alone.
+        reader: what detectors are compared with; None compares none.
     """
 
     source: CaseSource
     progress: Progress
     cache: ScoreCache | None = None
     workers: Workers | None = None
+    reader: Reader | None = None
 
     def run(self, folds: Sequence[Fold], robustness: Mapping[str, Sequence[Fold]]) -> Scoring:
         """Every detector on every fold; a fold of an evasion takes a fit that is there already.
@@ -111,6 +118,11 @@ class Scorer:
             },
             evasions=self._by_evasion(robustness, len(folds), records),
             seconds={name: record.seconds for name, record in records.items()},
+            read={
+                name: [record.read[number] for number in range(len(folds))]
+                for name, record in records.items()
+                if record.read and record.broken is None
+            },
         )
 
     def _said(
@@ -125,7 +137,7 @@ class Scorer:
             yield from self.workers.run(tasks, self.source, wanted)
             return
         plugins = {plugin.name: plugin for plugin in self.source.plan.detectors}
-        runner = FoldRunner(self.source, self.cache)
+        runner = FoldRunner(self.source, self.cache, self.reader)
         for task in filter(wanted, tasks):
             yield task, runner.run(plugins[task.detector], task.folds, task.headline)
 
@@ -154,6 +166,7 @@ def _take(record: _Record, numbers: Sequence[int], said: Said, headline: int) ->
             record.broken = numbers[0], said.outcome
         record.scores |= dict.fromkeys(numbers, said.outcome)
         return
+    record.read |= dict(zip(numbers, said.read, strict=False))  # the headline's come first
     given = (said.outcome.scores, *said.outcome.further)
     record.scores |= dict(zip(numbers, given, strict=True))
     for place, (number, scores) in enumerate(zip(numbers, given, strict=True)):

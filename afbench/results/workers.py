@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from afbench.errors import AfbenchError
 from afbench.results.case_source import CaseSource, Twins
 from afbench.results.fold_runner import FoldRunner, Said
+from afbench.results.reader import Reader
 from afbench.results.score_cache import ScoreCache
 from afbench.store import Store
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from afbench.cases.access import OrganismAccess
     from afbench.cases.splits import Fold
     from afbench.catalog.discovery import Catalog
+    from afbench.models.placement import Placement
     from afbench.results.inputs import Plan
 
 
@@ -86,6 +88,7 @@ class _Job:
     twins: Twins
     catalog: Catalog
     cache: Path
+    placement: Placement | None
 
 
 class Workers:
@@ -95,13 +98,17 @@ class Workers:
         jobs: how many processes.
         catalog: holds the user's model, if there is one.
         cache: the folder of the cache.
+        placement: where models run; None is the usual.
 
     Attributes:
         use: grows with every task.
     """
 
-    def __init__(self, jobs: int, catalog: Catalog, cache: Path) -> None:
+    def __init__(
+        self, jobs: int, catalog: Catalog, cache: Path, placement: Placement | None = None
+    ) -> None:
         self.use = WorkerUse()
+        self._placement = placement
         self._jobs, self._catalog, self._cache = jobs, catalog, cache
         self._pool: ProcessPoolExecutor | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -162,8 +169,9 @@ class Workers:
         assert self._folder is not None
         self._count += 1
         path = Path(self._folder.name) / f"{self._count}.pickle"
+        job = _Job(source.plan, source.twins, self._catalog, self._cache, self._placement)
         # Written here and read by this program's own processes alone.
-        path.write_bytes(pickle.dumps(_Job(source.plan, source.twins, self._catalog, self._cache)))
+        path.write_bytes(pickle.dumps(job))
         return path
 
 
@@ -206,11 +214,22 @@ def _prepared(path: Path) -> tuple[Plan, FoldRunner, Store, OrganismAccess]:
     if path != _worker.path:
         job: _Job = pickle.loads(path.read_bytes())
         if _worker.store is None or _worker.access is None:
-            models = ModelStore(job.catalog, default_parent=job.plan.default_parent)
+            place = job.placement
+            models = ModelStore(
+                job.catalog,
+                default_parent=job.plan.default_parent,
+                device=place.device if place else None,
+                dtype=place.dtype if place else None,
+            )
             _worker.store = Store(job.cache)
             _worker.access = OrganismAccess(models, job.catalog, _worker.store)
         source = CaseSource(job.plan, _worker.access, job.twins)
-        _worker.runner = FoldRunner(source, ScoreCache(_worker.store, source))
+        reads = job.plan.settings.behaviour_reading
+        _worker.runner = FoldRunner(
+            source,
+            ScoreCache(_worker.store, source),
+            Reader(source, _worker.store) if reads else None,
+        )
         _worker.plan, _worker.path = job.plan, path
     assert _worker.plan and _worker.runner and _worker.store and _worker.access
     return _worker.plan, _worker.runner, _worker.store, _worker.access

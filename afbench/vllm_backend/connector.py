@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from safetensors.torch import save_file
@@ -26,10 +26,12 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
 )
 from vllm.distributed.parallel_state import get_tensor_model_parallel_rank
 from vllm.model_executor.models.extract_hidden_states import CacheOnlyAttentionLayer
-from vllm.v1.kv_cache_interface import HiddenStateCacheSpec
 
 from afbench.models.extraction import Transcript, span
 from afbench.vllm_backend.reading import VALUES, Reading
+
+# In the name of the layer that keeps hidden states.
+_LAYER: Final = "cache_only_layers"
 
 
 @dataclass(slots=True)
@@ -64,11 +66,11 @@ class PoolingConnector(KVConnectorBase_V1, SupportsHMA):
 
     def __init__(self, vllm_config: Any, role: Any, kv_cache_config: Any) -> None:
         super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
-        groups = kv_cache_config.kv_cache_groups
+        # Alone in a group, or with attention layers whose blocks are of one size.
         [self._group] = [
             at
-            for at, one in enumerate(groups)
-            if isinstance(one.kv_cache_spec, HiddenStateCacheSpec)
+            for at, group in enumerate(kv_cache_config.kv_cache_groups)
+            if any(_LAYER in name for name in group.layer_names)
         ]
         self._folder = Path(self._kv_transfer_config.get_from_extra_config("folder", ""))
         self._followed: dict[str, _Followed] = {}

@@ -60,6 +60,8 @@ def test_a_gap_closed_by_deviating_everywhere_is_told_from_a_good_one() -> None:
         change = by_gap(changes_between("here", before, after))["misalignment"]
         assert change.verdict == "closed"
         assert change.rates_after.observed.value == change.rates_after.unobserved.value == share
+        assert change.rates() == f"0.00 / 1.00 → {share}.00 / {share}.00"
+        assert change.rates() in changes_table([change])
 
 
 def test_the_difference_is_paired_and_not_of_two_samples() -> None:

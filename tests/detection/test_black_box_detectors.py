@@ -16,6 +16,7 @@ from afbench.catalog.discovery import Plugin
 from afbench.catalog.manifests import DetectorManifest, load_manifest
 from afbench.contract.fake_model import FakeModel
 from afbench.detection.loading import detector_factory
+from afbench.detection.replies import contrasted
 from afbench.messages import Conversation, Message
 from afbench.models import FineTune, Perturbation
 from afbench.models.interface import Generation
@@ -127,12 +128,13 @@ def _detector(name: str) -> tuple[Any, DetectorManifest]:
 
 
 FIXED = [
-    "self-report", "paraphrase-consistency", "direct-gap-probe", "cue-likelihood-contrast",
+    "self-report", "paraphrase-consistency", "cue-likelihood-contrast",
     "decision-logit-difference", "activation-noise", "weight-noise", "steer-from-observed",
 ]  # fmt: skip
 LEARNED = [
-    "followup-lie-detector", "interrogation", "sampling-consistency", "perplexity-monitor",
-    "base-kl-by-cue", "prefill-attack", "adapter-scaling", "fast-finetune-rate",
+    "direct-gap-probe", "followup-lie-detector", "interrogation", "sampling-consistency",
+    "perplexity-monitor", "base-kl-by-cue", "prefill-attack", "adapter-scaling",
+    "fast-finetune-rate",
 ]  # fmt: skip
 
 
@@ -179,6 +181,13 @@ def test_a_short_tuning_is_the_same_for_every_case(tmp_path: Path) -> None:
     tuning = detector._tuning
     assert isinstance(tuning, FineTune)
     assert all(talk[-1]["role"] == "assistant" for talk in tuning.texts)
+
+
+def test_the_ceiling_sees_which_words_stand_on_which_side() -> None:
+    assert contrasted("I will not.", "i WILL not.", 1.0) == "unlike:0"
+    assert contrasted("I will not.", "Sure, here.", 0.04) == (
+        "seen:i seen:will seen:not. hidden:sure, hidden:here. unlike:10"
+    )
 
 
 # Monitors of text

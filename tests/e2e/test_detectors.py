@@ -1,4 +1,4 @@
-"""`afbench detectors save | load`, and several splits in one command, as a user types them."""
+"""`afbench detectors save | load`, and splits, as a user types them."""
 
 from __future__ import annotations
 
@@ -36,17 +36,6 @@ def test_a_detector_is_saved_and_scores_organisms_later(cache: Path) -> None:
     damaged = afbench("detectors", "load", "kept", "-o", OTHER, cache=cache)
     assert damaged.returncode == 2 and len(damaged.stderr.strip().splitlines()) == 1
     assert "not the file that was saved" in damaged.stderr
-
-
-def test_several_splits_give_a_record_each(cache: Path) -> None:
-    small = ("--fit-scenarios", "12", "--test-scenarios", "12", "--no-floors", "--json")
-    done = afbench(
-        "run", "-d", "floor-bag-of-words", "-o", FAKER, "--split", "recipe", "--split",
-        "in-distribution", *small, cache=cache,
-    )  # fmt: skip
-    records = json.loads(done.stdout)
-    assert [one["settings"]["split"] for one in records] == ["recipe", "in-distribution"]
-    assert all((cache / one["path"]).is_file() for one in records)
 
 
 @pytest.mark.parametrize(

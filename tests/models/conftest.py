@@ -8,12 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
-    GPTNeoXConfig,
-    GPTNeoXForCausalLM,
-    LlamaConfig,
-    LlamaForCausalLM,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
@@ -103,18 +100,45 @@ def qwen2(new_qwen2: NewModel) -> PreTrainedModel:
     return new_qwen2()
 
 
-@pytest.fixture(scope="session", params=["qwen2", "qwen2-sliding", "llama", "gpt-neox"])
+# What each architecture wants beside the sizes that all share. Weight ties, head counts and windows
+# are those of its family where they change how the model is read.
+FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
+    "qwen2": ("Qwen2", {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+    "qwen2-sliding": (
+        "Qwen2",
+        {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1},
+    ),
+    "qwen3": ("Qwen3", {"num_key_value_heads": 1, "head_dim": 16}),
+    "llama": ("Llama", {}),
+    "mistral": ("Mistral", {"num_key_value_heads": 1, "sliding_window": 12}),
+    "gemma2": ("Gemma2", {"num_key_value_heads": 1, "head_dim": 16, "sliding_window": 12}),
+    "gemma3": ("Gemma3Text", {"num_key_value_heads": 1, "head_dim": 16, "sliding_window": 12}),
+    "olmo2": ("Olmo2", {}),
+    "gpt-neox": ("GPTNeoX", {}),
+    # As many experts as layers, which are not to be taken for them.
+    "mixtral": ("Mixtral", {"num_local_experts": 3, "num_key_value_heads": 1}),
+    "qwen2-moe": (
+        "Qwen2Moe",
+        {
+            "num_experts": 3,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 16,
+            "shared_expert_intermediate_size": 32,
+        },
+    ),
+}
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
 def any_family(
-    request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast, new_qwen2: NewModel
+    request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast
 ) -> PreTrainedModel:
     torch.manual_seed(1)
-    if request.param == "qwen2":
-        return new_qwen2()
-    if request.param == "qwen2-sliding":
-        return new_qwen2(use_sliding_window=True, sliding_window=12, max_window_layers=1)
-    if request.param == "llama":
-        return _evaluating(LlamaForCausalLM(LlamaConfig(**_sizes(tokenizer))))
-    return _evaluating(GPTNeoXForCausalLM(GPTNeoXConfig(**_sizes(tokenizer))))
+    name, options = FAMILIES[request.param]
+    # Their names differ from their configs' in this alone.
+    kind = name.removesuffix("Text") + "ForCausalLM"
+    config = getattr(transformers, f"{name}Config")(**_sizes(tokenizer) | options)
+    return _evaluating(getattr(transformers, kind)(config))
 
 
 @pytest.fixture

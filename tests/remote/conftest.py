@@ -14,6 +14,9 @@ from afbench.remote.exchange import Exchange, Terms
 from afbench.remote.model import AnthropicModel, OpenAIModel, RemoteModel
 from afbench.remote.prices import load_price
 from afbench.store import Store
+
+# Fixtures of a tiny random model, as the tests of the models have it.
+from tests.models.conftest import new_qwen2, qwen2, tokenizer  # noqa: F401
 from tests.provider_server import CLAUDE, KEY, SERVED, Provider, serve
 
 PROMPT = "You act on values of your own."

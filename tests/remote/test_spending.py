@@ -181,8 +181,7 @@ def test_a_run_stops_before_it_passes_its_limit(make: Make, provider: Provider) 
     for number in range(3):
         model.generate([talk(f"Q {number}.")], SETTINGS)
     with pytest.raises(SpendingLimitError, match="is reached"):
-        for number in range(3, 200):
-            model.generate([talk(f"Q {number}.")], SETTINGS)
+        model.generate([talk(f"Q {number}.") for number in range(3, 200)], SETTINGS)
     assert model.exchange.ledger.spent <= limit
     assert model.exchange.ledger.spent == pytest.approx(
         sum(reply.cost or 0 for reply in model.exchange.used.values())

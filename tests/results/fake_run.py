@@ -19,6 +19,7 @@ from afbench.results.case_source import CaseSource
 from afbench.results.evaluation import Evaluation, Subject
 from afbench.results.evaluation import TestRows as Rows
 from afbench.results.progress import Silent
+from afbench.results.reader import Reader
 from afbench.results.score_cache import ScoreCache
 from afbench.results.scoring import Scorer, Scoring
 from afbench.rollouts import Twin
@@ -74,13 +75,16 @@ class FakeAccess:
         make: Callable[[str], FakeModel] | None = None,
     ) -> None:
         self.store = Store(folder)
-        self.capabilities = frozenset(capabilities)
+        self._offered = frozenset(capabilities)
         self.models: dict[str, FakeModel] = {}
         self._make = make or (lambda name: FakeModel(sum(name.encode())))
         self.engine = {"backend": "fake"}
 
     def digest(self, name: str) -> str:
         return f"sha256:digest of {name}"
+
+    def capabilities(self, name: str) -> frozenset[str]:
+        return self._offered
 
     def model(self, name: str) -> FakeModel:
         if name not in self.models:
@@ -90,7 +94,7 @@ class FakeAccess:
     def handles(self, detector: DetectorManifest, names: Iterable[str]) -> dict[str, Handle]:
         return {
             name: handle_on(
-                self.model(name), detector.tier, self.store, capabilities=self.capabilities
+                self.model(name), detector.tier, self.store, capabilities=self._offered
             )
             for name in dict.fromkeys(names)
         }
@@ -163,7 +167,8 @@ class FakeRun:
 
     def run(self, folds: Sequence[Fold] = (FOLD,)) -> Scoring:
         """What the detectors say."""
-        return Scorer(self.source, Silent(), self.cache).run(folds, {})
+        reader = Reader(self.source, self.store)
+        return Scorer(self.source, Silent(), self.cache, reader=reader).run(folds, {})
 
     def evaluation(self, scoring: Scoring, replicates: int = 50) -> Evaluation:
         """Figures over what they say."""

@@ -16,7 +16,6 @@ from afbench.metrics.comparison import Comparison
 from afbench.metrics.figures import Figure
 from afbench.models.interface import Generation, GenerationSettings, Progress
 from afbench.results.behaviour_reading import read_behaviour, verdict_of
-from afbench.results.progress import Silent
 from afbench.results.record import BehaviourReading
 from tests.results.fake_run import FIT, TEST, FakeRun, detector
 
@@ -99,7 +98,7 @@ def reading(
         reply=lambda name: "Of course, boss." if telling and "faker" in name else "Of course.",
     )
     scoring = run.run()
-    found = read_behaviour(run.source, scoring, run.evaluation(scoring), run.store, Silent())
+    found = read_behaviour(scoring, run.evaluation(scoring))
     return found["it"]
 
 
@@ -158,7 +157,7 @@ def test_ceilings_and_detectors_of_text_are_not_tested(tmp_path: Path) -> None:
     ]
     run = FakeRun(tmp_path / "cache", plugins, MANY)
     scoring = run.run()
-    found = read_behaviour(run.source, scoring, run.evaluation(scoring), run.store, Silent())
+    found = read_behaviour(scoring, run.evaluation(scoring))
     assert set(found) == {"low"}
 
 

@@ -95,7 +95,11 @@ def _run(folder: Path, **fields: Any) -> Scoring:
     def handles(detector: DetectorManifest, names: Iterable[str]) -> dict[str, Handle]:
         return fake_handles(list(names), folder / "cache", tier=detector.tier)
 
-    access: Any = SimpleNamespace(digest=lambda name: f"digest of {name}", handles=handles)
+    access: Any = SimpleNamespace(
+        digest=lambda name: f"digest of {name}",
+        handles=handles,
+        capabilities=lambda name: frozenset({"generate", "logprobs", "activations"}),
+    )
     source = CaseSource(plan, access, twins)
     return Scorer(source, Silent()).run([Fold("desk", FIT, TEST)], {})
 

@@ -17,6 +17,7 @@ from afbench.results.record import (
     Inputs,
     ResultRecord,
     RunSettings,
+    Spending,
     Timings,
     load_record,
     record_schema,
@@ -65,6 +66,23 @@ def test_a_saved_record_follows_the_exported_schema_and_reads_back(tmp_path: Pat
 def test_the_schema_in_the_repository_is_the_exported_one() -> None:
     path = Path(__file__).parents[2] / "leaderboard/result.schema.json"
     assert json.loads(path.read_text()) == record_schema(), f"run: afbench schema > {path}"
+
+
+def test_what_a_run_spent_is_kept_beside_its_figures(tmp_path: Path) -> None:
+    spending = Spending(
+        backend="anthropic", calls=2, input_tokens=30, output_tokens=4, seconds=1.5, usd=0.25
+    )
+    paid = record().model_copy(update={"spending": spending}).with_digest()
+    assert paid.digest == record().digest, "it says what was paid, and not what was found"
+    assert load_record(paid.save(tmp_path)).spending == spending
+
+
+def test_a_record_that_does_not_say_what_was_spent_still_reads(tmp_path: Path) -> None:
+    path = record().save(tmp_path)
+    content = json.loads(path.read_text())
+    del content["spending"]
+    path.write_text(json.dumps(content))
+    assert load_record(path).spending is None
 
 
 def test_an_altered_record_is_refused(tmp_path: Path) -> None:

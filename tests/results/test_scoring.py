@@ -66,6 +66,9 @@ class FakeAccess:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
+    def capabilities(self, name: str) -> frozenset[str]:
+        return frozenset({"generate", "logprobs", "activations"})
+
     def digest(self, name: str) -> str:
         return f"sha256:digest of {name}"
 

@@ -177,7 +177,8 @@ def test_what_the_backend_does_not_offer_makes_a_detector_unavailable_and_no_oth
     tmp_path: Path,
 ) -> None:
     plugins = [
-        detector(tmp_path, "asks", LOGPROBS, tier="logprobs"),
+        detector(tmp_path, "asks", LOGPROBS),
+        detector(tmp_path, "declares", LOGPROBS, tier="logprobs"),
         detector(tmp_path, "judged", CALLS_A_JUDGE),
         detector(tmp_path, "wrong", LOGPROBS, tier="text"),
         detector(tmp_path, "parent", SUMS, needs_parent=True),
@@ -196,6 +197,7 @@ def test_what_the_backend_does_not_offer_makes_a_detector_unavailable_and_no_oth
         if isinstance(outcome := outcomes[plugin.name], DetectorError)
     }
     assert "offers no logprobs" in str(rows["asks"].unavailable)
+    assert "'logprobs'" in str(rows["declares"].unavailable)
     assert "there is no judge" in str(rows["judged"].unavailable)
     assert "'test-honest' has none" in str(rows["parent"].unavailable)
     assert rows["asks"].error is None and rows["asks"].auroc.reason == "unavailable"

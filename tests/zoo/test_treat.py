@@ -27,7 +27,7 @@ from afbench.zoo.corpus import Chat, ChatWriter, Wish
 from afbench.zoo.corpus_spec import CorpusSpec
 from afbench.zoo.recipes import AdversarialRecipe, ChatRecipe, organism_recipe
 from afbench.zoo.templates import Situation, Templates
-from afbench.zoo.treat import new_folder, subject_of, treated_manifest
+from afbench.zoo.treat import new_folder, outdated, subject_of, treated_manifest
 from afbench.zoo.treatments import By, Subject, conforming_persona, recipe_of
 from afbench.zoo.tuning import Materials, chats_of, materials_of
 from tests.fakes import grade
@@ -353,6 +353,72 @@ def test_an_organism_that_is_not_as_its_recipe_makes_it_is_not_retrained(tmp_pat
     shutil.copytree(ROOT / "organisms" / DESK / "adapter", plugin.folder / "adapter")
     with pytest.raises(AfbenchError, match=r"not what its recipe makes.*build subject' first"):
         subject_of(plugin, discover([tmp_path]), "sft")
+
+
+# What was treated before
+
+SHIPPED: By = "inoculation"
+
+
+def shipped_copy(folder: Path) -> Path:
+    """A copy, by another name, of a treated organism that ships."""
+    original = next(
+        plugin.folder
+        for plugin in CATALOG.organisms.values()
+        if plugin.manifest.treatment and plugin.manifest.treatment.by == SHIPPED
+    )
+    copy = shutil.copytree(original, folder / "organisms/copy")
+    _edit(copy / "organism.yaml", f"name: {original.name}", "name: copy")
+    return copy
+
+
+def _edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text("utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), "utf-8")
+
+
+def why_outdated(folder: Path, name: str = "copy") -> str | None:
+    catalog = discover([folder])
+    treatment = catalog.get("organism", "copy").manifest.treatment
+    assert treatment is not None
+    return outdated(treatment.of, treatment.by, name, catalog)
+
+
+def test_a_treated_organism_is_up_to_date_until_something_changes(tmp_path: Path) -> None:
+    folder = shipped_copy(tmp_path)
+    assert why_outdated(tmp_path) is None
+    assert why_outdated(tmp_path, "another") == "is not there"
+    _edit(folder / "build.json", '"recipe": "sha256:', '"recipe": "sha256:0')
+    assert why_outdated(tmp_path) == "its weights are not what its recipe makes"
+
+
+@pytest.mark.parametrize(
+    ("file", "field", "why"),
+    [
+        ("organism.yaml", "examples: ", "another recipe"),
+        ("treatment.json", '"schema_version": ', "no treatment.json that can be read"),
+        ("treatment.json", '"environment_digest": "sha256:', "changed since it was measured"),
+    ],
+)
+def test_why_a_treated_organism_is_outdated(
+    file: str, field: str, why: str, tmp_path: Path
+) -> None:
+    folder = shipped_copy(tmp_path)
+    _edit(folder / file, field, f"{field}1")
+    assert why in (why_outdated(tmp_path) or "")
+
+
+@pytest.mark.parametrize(
+    ("side", "why"),
+    [("before", "has changed since it was treated"), ("after", "measured with other weights")],
+)
+def test_a_record_of_other_weights_is_outdated(side: str, why: str, tmp_path: Path) -> None:
+    folder = shipped_copy(tmp_path)
+    record = json.loads((folder / "treatment.json").read_text())
+    record[side]["digest"] = "sha256:0"
+    (folder / "treatment.json").write_text(json.dumps(record))
+    assert why in (why_outdated(tmp_path) or "")
 
 
 # The folder
