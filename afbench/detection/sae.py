@@ -30,6 +30,9 @@ _LAYOUTS: Final[tuple[tuple[tuple[str, bool], ...], ...]] = (
     (("encoder.weight", True), ("encoder.bias", False), ("decoder.weight", True), ("bias", False)),
 )
 
+# Of the optimiser over its tokens: few tokens are learned by heart in fewer steps.
+_MOST_PASSES: Final = 50
+
 
 class SparseAutoencoder(Fitted):
     """Many latents of which few are on at a token.
@@ -37,7 +40,7 @@ class SparseAutoencoder(Fitted):
     Args:
         latents: how many.
         active: the most that are on at a token; 0 leaves all positive ones on.
-        steps: of the optimiser.
+        steps: of the optimiser, at most.
         batch: tokens of a step.
         rate: its first learning rate.
         seed: of initial weights and batches.
@@ -94,7 +97,8 @@ class SparseAutoencoder(Fitted):
                 return torch.mean(wrong**2)
 
             parameters = (encoder, encoder_bias, decoder, decoder_bias)
-            descend(parameters, loss, steps=self.steps, rate=self.rate)
+            steps = min(self.steps, -(-_MOST_PASSES * len(given) // self.batch))
+            descend(parameters, loss, steps=steps, rate=self.rate)
         self._encoder, self._encoder_bias = (
             part.numpy().astype(np.float64) for part in (encoder, encoder_bias)
         )

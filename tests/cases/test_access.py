@@ -231,7 +231,7 @@ def test_an_unknown_organism_is_named(access: OrganismAccess) -> None:
         access.handles(_detector("text"), ["zq-bas"])
 
 
-def test_answers_of_a_gpu_do_not_stand_in_for_those_of_a_cpu(
+def test_answers_of_one_device_do_not_stand_in_for_those_of_another(
     catalog: Catalog, tmp_path: Path
 ) -> None:
     request = RolloutRequest("test", 2, GenerationSettings(max_new_tokens=4))
@@ -240,7 +240,7 @@ def test_answers_of_a_gpu_do_not_stand_in_for_those_of_a_cpu(
     assert isinstance(manifest, EnvironmentManifest)
     environment, store = Environment(manifest, folder), Store(tmp_path / "cache")
     keys, identities = set(), set()
-    for device in ("cpu", "cuda"):
+    for device in ("cpu", "meta"):  # `meta` is on every machine
         access = OrganismAccess(ModelStore(catalog, device=device), catalog, store)
         keys.add(access.runner("zq-base", environment).key(request))
         identities.add(access._identity("zq-base"))

@@ -106,7 +106,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2", {"num_key_value_heads": 1, "tie_word_embeddings": True}),
     "qwen2-sliding": (
         "Qwen2",
-        {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 1},
+        {
+            "num_key_value_heads": 1,
+            "use_sliding_window": True,
+            "sliding_window": 12,
+            "max_window_layers": 1,
+        },
     ),
     "qwen3": ("Qwen3", {"num_key_value_heads": 1, "head_dim": 16}),
     "llama": ("Llama", {}),
@@ -120,6 +125,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2-moe": (
         "Qwen2Moe",
         {
+            "num_key_value_heads": 1,
             "num_experts": 3,
             "num_experts_per_tok": 2,
             "moe_intermediate_size": 16,
