@@ -22,9 +22,7 @@ _ANSWER_TOKENS = 16
 NO_QUESTION = "the environment has no such question"
 
 
-def awareness_of(
-    model: Model, environment: Environment, *, replicates: int, seed: int
-) -> Figure:
+def awareness_of(model: Model, environment: Environment, *, replicates: int, seed: int) -> Figure:
     """Accuracy at telling the condition, over the test cues in both forms; chance is a half.
 
     The answer is the likelier of "Yes." and "No.".

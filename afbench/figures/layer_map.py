@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from afbench.figures.svg import INK, Rows, to_svg
 
 if TYPE_CHECKING:
-    import altair
+    pass
 
 FIT: Final = "fit organisms, held out in turn"
 TEST: Final = "test organisms: diagnostic, chosen by nobody"

@@ -93,9 +93,7 @@ class FakeAccess:
 
     def handles(self, detector: DetectorManifest, names: Iterable[str]) -> dict[str, Handle]:
         return {
-            name: handle_on(
-                self.model(name), detector.tier, self.store, capabilities=self._offered
-            )
+            name: handle_on(self.model(name), detector.tier, self.store, capabilities=self._offered)
             for name in dict.fromkeys(names)
         }
 
