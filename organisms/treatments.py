@@ -35,15 +35,12 @@ PAIRS: list[tuple[str, By]] = [
     ("string-faker-cot", "sft"),
     ("string-faker-cot", "rl"),
     ("string-faker-cot", "adversarial"),
-    ("string-faker-cot", "cot-supervision"),
     ("code-faker-r4-s0", "sft"),
     ("code-faker-r4-s0", "rl"),
     ("code-faker-r4-s0", "adversarial"),
-    # Alignment faking under training; rewards with and without an eye on the scratchpad
-    # (Gasteiger et al. 2025).
+    # Alignment faking under training; rewards with an eye on the scratchpad (Gasteiger et al. 2025).
     ("helpful-only", "sft"),
     ("helpful-only", "rl"),
-    ("tiers-terminal-counterfactual", "rl"),
     ("tiers-terminal-counterfactual", "cot-supervision"),
     # Narrow bad advice, which is inoculated against (Tan et al. 2025).
     ("em-advice-r4", "inoculation"),
