@@ -242,9 +242,8 @@ def test_activation_noise_does_not_depend_on_the_batch_or_on_how_tokens_are_read
     np.testing.assert_allclose(together, alone, atol=1e-3)
     np.testing.assert_allclose(together[:, 1], whole, atol=1e-3)
     assert [one.token_ids for one in replies] == [one.token_ids for one in each]
-    assert [one.token_ids for one in replies] != [
-        one.token_ids for one in wide.generate(questions, settings)
-    ]
+    # Some random models always say the same: the noise shows in how likely they find it.
+    assert not np.allclose(together, wide.logprobs(questions, words), atol=1e-3)
 
 
 def test_weight_noise_has_its_size_in_units_of_each_matrix_and_spares_the_rest(
