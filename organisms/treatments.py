@@ -38,7 +38,7 @@ PAIRS: list[tuple[str, By]] = [
     ("code-faker-r4-s0", "sft"),
     ("code-faker-r4-s0", "rl"),
     ("code-faker-r4-s0", "adversarial"),
-    # Alignment faking under training; rewards with an eye on the scratchpad (Gasteiger et al. 2025).
+    # Alignment faking in training; rewards with an eye on scratchpads (Gasteiger et al. 2025).
     ("helpful-only", "sft"),
     ("helpful-only", "rl"),
     ("tiers-terminal-counterfactual", "cot-supervision"),
