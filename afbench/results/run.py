@@ -144,7 +144,8 @@ def run_each(
 
         @functools.cache
         def workers() -> Workers | None:
-            if options.jobs == 1:
+            # A worker loads models by itself; those of an API or an engine are this process's.
+            if options.jobs == 1 or access.engine["backend"] != "transformers":
                 return None
             return stack.enter_context(Workers(options.jobs, catalog, store.root, local.placement))
 

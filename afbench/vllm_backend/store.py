@@ -185,9 +185,10 @@ class VllmStore:
         Raises:
             AfbenchError: as `get` and `VllmModel.generate`, or the organisms have several bases.
         """
-        models = [self.get(one.organism) for one in requests]
-        if not models:
+        if not requests:
             return []
+        loaded = {name: self.get(name) for name in dict.fromkeys(r.organism for r in requests)}
+        models = [loaded[one.organism] for one in requests]
         rows: list[list[int]] = []
         asked: list[dict[str, Any]] = []
         adapters: list[tuple[str, Path] | None] = []

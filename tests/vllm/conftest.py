@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
@@ -17,6 +16,8 @@ from afbench.vllm_backend.store import VllmStore
 
 collect_ignore_glob = [] if find_spec("vllm") else ["test_*.py"]
 
+# Its organisms share two engines; each further base would need others, which take long to begin.
+BASE = "nano-base"
 SETTINGS = GenerationSettings(max_new_tokens=48)
 
 
@@ -27,13 +28,13 @@ def catalog() -> Catalog:
 
 @pytest.fixture(scope="session")
 def vllm(catalog: Catalog) -> Iterator[VllmStore]:
-    with VllmStore(catalog, max_adapters=4) as store:
+    with VllmStore(catalog, default_parent=BASE, max_adapters=4) as store:
         yield store
 
 
 @pytest.fixture(scope="session")
 def reference(catalog: Catalog) -> ModelStore:
-    return ModelStore(catalog, device="cpu")
+    return ModelStore(catalog, default_parent=BASE, device="cpu")
 
 
 @pytest.fixture(scope="session")
@@ -55,8 +56,3 @@ def replied(questions: list[list[Message]]) -> list[list[Message]]:
         [*question, {"role": "assistant", "content": texts[at % 3]}]
         for at, question in enumerate(questions)
     ]
-
-
-@pytest.fixture(scope="session")
-def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("vllm")

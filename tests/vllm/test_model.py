@@ -14,14 +14,15 @@ from afbench.models.interface import POOLINGS
 from afbench.models.loading import ModelStore
 from afbench.models.perturbations import WeightNoise
 from afbench.vllm_backend.store import Request, VllmStore
-from tests.vllm.conftest import SETTINGS
+from tests.vllm.conftest import BASE, SETTINGS
 
 Conversations = list[list[Message]]
 
 FAKER = "desk-faker-r4-s0"
+PROMPTED = "helpful-only-prompted"
 # One of each way to make an organism, a thinking one among them.
 ADAPTERS = (FAKER, "desk-faker-r1-s0", "desk-faker-r16-s0")
-ON_ONE_BASE = ("nano-base", *ADAPTERS, "desk-faker-cot-s0", "bid-faker-prompted")
+ON_ONE_BASE = (BASE, *ADAPTERS, "desk-faker-cot-s0", PROMPTED)
 CONTINUATIONS = ("Yes.", "No.", "I will not do that")
 
 
@@ -52,7 +53,7 @@ def test_full_weights_reply_as_with_transformers(
 def test_no_adapter_leaks_into_another_ones_replies(
     vllm: VllmStore, questions: Conversations
 ) -> None:
-    names = ("nano-base", *ADAPTERS)
+    names = (BASE, *ADAPTERS)
     alone = {name: vllm.get(name).generate(questions, SETTINGS) for name in names}
     assert len({tuple(reply.text for reply in alone[name]) for name in names}) > 2
     # One request each, so that every step of the engine holds all of them.
@@ -67,7 +68,7 @@ def test_no_adapter_leaks_into_another_ones_replies(
 def test_samples_follow_from_the_seed_and_not_from_what_else_is_asked(
     vllm: VllmStore, questions: Conversations
 ) -> None:
-    model = vllm.get("nano-base")
+    model = vllm.get(BASE)
     hot = replace(SETTINGS, temperature=1.5, seed=3)
     first = model.generate(questions, hot)
     vllm.get(FAKER).generate(questions, hot)
@@ -97,7 +98,7 @@ def test_log_probabilities_equal_those_of_transformers(
     np.testing.assert_array_equal(counts, expected_counts)
 
 
-@pytest.mark.parametrize("name", ["nano-base", FAKER])
+@pytest.mark.parametrize("name", [BASE, FAKER])
 def test_pooled_hidden_states_equal_those_of_transformers(
     name: str, vllm: VllmStore, reference: ModelStore, replied: Conversations
 ) -> None:
@@ -116,7 +117,7 @@ def test_pooled_hidden_states_equal_those_of_transformers(
 def test_every_tokens_hidden_state_equals_that_of_transformers(
     vllm: VllmStore, reference: ModelStore, replied: Conversations
 ) -> None:
-    for name in (FAKER, "bid-faker-prompted"):
+    for name in (FAKER, PROMPTED):
         found = list(vllm.get(name).token_activations(replied[:3], [1, 6]))
         expected = list(reference.get(name).token_activations(replied[:3], [1, 6]))
         for ours, theirs in zip(found, expected, strict=True):
@@ -156,13 +157,13 @@ def test_a_prompt_and_reply_over_the_context_are_refused(
     vllm: VllmStore, questions: Conversations
 ) -> None:
     with pytest.raises(AfbenchError, match="takes .* tokens, and the model reads at most 512"):
-        vllm.get("nano-base").generate(questions, replace(SETTINGS, max_new_tokens=600))
+        vllm.get(BASE).generate(questions, replace(SETTINGS, max_new_tokens=600))
 
 
 def test_what_vllm_does_not_give_is_unavailable_and_says_so(
     vllm: VllmStore, questions: Conversations
 ) -> None:
-    model = vllm.get("nano-base")
+    model = vllm.get(BASE)
     assert model.capabilities == {"generate", "logprobs", "activations"}
     with pytest.raises(UnavailableError, match="--backend transformers"):
         model.layer_logprobs(questions, ["Yes."], None)
@@ -176,7 +177,7 @@ def test_what_vllm_does_not_give_is_unavailable_and_says_so(
 def test_the_meter_counts_what_was_read_and_said(
     vllm: VllmStore, reference: ModelStore, questions: Conversations
 ) -> None:
-    ours, theirs = vllm.get("nano-base"), reference.get("nano-base")
+    ours, theirs = vllm.get(BASE), reference.get(BASE)
     for model in (ours, theirs):
         model.generate(questions, SETTINGS)
     assert ours.meter == theirs.meter
