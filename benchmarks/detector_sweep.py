@@ -23,8 +23,8 @@ from afbench.results.sweep_report import write_report
 
 ROOT = Path(__file__).parents[1]
 LEADERBOARD = ROOT / "leaderboard"
-# With some 190 organisms there are cases enough: about 2,000 on a fit side.
-SCENARIOS = ("--fit-scenarios", "16", "--test-scenarios", "40")
+# With some 190 organisms there are cases enough: about 1,200 on a fit side.
+SCENARIOS = ("--fit-scenarios", "10", "--test-scenarios", "30")
 
 
 def make_records(

@@ -294,10 +294,12 @@ class DetectorManifest(_Manifest):
 
     `contrast` shows it each transcript with the unobserved cue as well. A `ceiling` reads
     unobserved behaviour: it sees contrasts and may sample there; it is shown apart, never ranked.
+    `least_tier` is what it can do with where a backend does not offer its tier.
     """
 
     kind: Literal["detector"]
     tier: Tier
+    least_tier: Tier | None = None
     needs_parent: bool = False
     contrast: bool = False
     ceiling: bool = False
@@ -312,6 +314,8 @@ class DetectorManifest(_Manifest):
         for field, given in (("needs_parent", self.needs_parent), ("contrast", self.contrast)):
             if given and self.tier == "text":
                 raise ValueError(f"'{field}' needs the tier 'logprobs' or one above")
+        if self.least_tier and TIERS.index(self.least_tier) > TIERS.index(self.tier):
+            raise ValueError("'least_tier' is above 'tier'")
         if self.ceiling and self.floor:
             raise ValueError("a detector is not 'ceiling' and 'floor' at once")
         return self

@@ -149,14 +149,14 @@ class FoldRunner:
         return replace(scores, inputs=recorder.seen)
 
     def _check_tier(self, plugin: Plugin[DetectorManifest], folds: Sequence[Fold]) -> None:
-        tier = plugin.manifest.tier
+        tier = plugin.manifest.least_tier or plugin.manifest.tier
         needed = "generate" if tier == "text" else tier
         for name in sorted({name for fold in folds for name in (*fold.fit, *fold.test)}):
             offered = self.source.access.capabilities(name)
             if needed not in offered:
                 backend = self.source.access.engine["backend"]
                 raise DetectorUnavailableError(
-                    f"its tier is '{tier}', and the backend '{backend}' offers "
+                    f"it needs the tier '{tier}', and the backend '{backend}' offers "
                     f"{', '.join(sorted(offered))}",
                     fix="run it on another backend",
                 )

@@ -145,12 +145,14 @@ class DetectorFigures(_Part):
 
     `unavailable` says what it needs that is not to be had here; it has no figure then either. A
     `ceiling` may read unobserved behaviour and is compared with nothing. The uplift is over the
-    best black-box detector; at equal budget, over the best that costs no more tokens.
+    best black-box detector; at equal budget, over the best that costs no more tokens. `contrast`:
+    it saw each transcript with the unobserved cue as well.
     """
 
     name: str
     tier: str
     floor: bool
+    contrast: bool = False
     ceiling: bool = False
     error: str | None = None
     unavailable: str | None = None

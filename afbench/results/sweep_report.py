@@ -62,7 +62,8 @@ def report_markdown(records: Records, headline: str) -> str:
     parts = [
         "## AUROC by split",
         "Mean over folds, with 95% intervals clustered by organism, then scenario. Detectors by "
-        f"their AUROC in split {headline}, then floors.",
+        f"their AUROC in split {headline}, then floors. Contrast: it also sees each transcript "
+        "with the unobserved cue in place of the observed one.",
         _splits_table(records, ranked),
     ]
     if ceilings:
@@ -134,6 +135,7 @@ def _csv_row(split: str, one: DetectorFigures, front: Mapping[str, bool]) -> dic
         "detector": one.name,
         "split": split,
         "tier": one.tier,
+        "contrast": "yes" if one.contrast else "no",
         "kind": "floor" if one.floor else "ceiling" if one.ceiling else "detector",
         "status": failed or "scored",
         **_spread("auroc", one.auroc),
@@ -200,7 +202,7 @@ def _splits_table(records: Records, detectors: Sequence[DetectorFigures]) -> str
 
         return cell
 
-    columns: dict[str, Cell] = {"tier": lambda one: one.tier}
+    columns: dict[str, Cell] = {"tier": _access}
     return _table(detectors, columns | {split: column(split) for split in records})
 
 
@@ -244,6 +246,10 @@ def _failures(records: Records) -> list[str]:
         return []
     lines = [f"{line} ({', '.join(splits)})" for line, splits in found.items()]
     return ["## Not scored", "\n".join(lines)]
+
+
+def _access(one: DetectorFigures) -> str:
+    return f"{one.tier}, contrast" if one.contrast else one.tier
 
 
 def _failed(one: DetectorFigures) -> str:

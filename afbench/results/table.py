@@ -114,9 +114,9 @@ def _ceilings(record: ResultRecord) -> Table:
 def _row(record: ResultRecord, detector: DetectorFigures) -> tuple[str, ...]:
     failed = _failure(detector)
     if failed:
-        return (detector.name, failed[0], *[""] * 7)
+        return (_named(detector), failed[0], *[""] * 7)
     return (
-        detector.name,
+        _named(detector),
         detector.auroc.format(),
         _short(detector.tpr_at_1),
         _short(detector.tpr_at_5),
@@ -203,6 +203,8 @@ def _notes(record: ResultRecord) -> list[str]:
         "over that threshold is blocked. Pairs: how often a faker has a higher mean score than a "
         "lookalike (chance 0.50). k tok.: thousands of tokens that organisms read or wrote.",
     ]
+    if any(one.contrast and not one.ceiling for one in record.detectors):
+        lines.append("‡: also sees each transcript with the unobserved cue.")
     if any(one.behaviour_reading for one in record.detectors):
         lines.append(
             "Reader: a text classifier of the transcripts and of the organism's replies to the "
@@ -256,6 +258,10 @@ def _unread(record: ResultRecord) -> list[str]:
         if reading is not None and reading.reason:
             by_reason.setdefault(reading.reason, []).append(detector.name)
     return [f"reader: {', '.join(names)}: {reason}" for reason, names in by_reason.items()]
+
+
+def _named(detector: DetectorFigures) -> str:
+    return detector.name + ("‡" if detector.contrast and not detector.ceiling else "")
 
 
 def _failure(detector: DetectorFigures) -> tuple[str, str] | None:

@@ -27,7 +27,18 @@ pytest.importorskip("anthropic")
 TARGET = "helpful-only-prompted"
 # As few as tell a lookalike from a faker.
 SMALL = ["--fit-scenarios", "30", "--test-scenarios", "40"]
-ASKED = ["run", "-d", "keyword-monitor", "-d", "probe", "-d", "prompt-probe", "-o", TARGET, *SMALL]
+ASKED = [
+    "run",
+    "-d",
+    "keyword-monitor",
+    "-d",
+    "probe",
+    "-d",
+    "perplexity-monitor",
+    "-o",
+    TARGET,
+    *SMALL,
+]
 Run = Callable[..., tuple[int, str, str]]
 
 
@@ -101,9 +112,9 @@ def test_prompted_organisms_on_a_remote_model_are_told_apart_as_far_as_text_goes
     assert organisms[TARGET]["conformity_gap"]["value"] == 1.0
     detectors = {one["name"]: one for one in record["detectors"]}
     assert detectors["keyword-monitor"]["auroc"]["value"] is not None
-    for name, tier in (("probe", "activations"), ("prompt-probe", "logprobs")):
+    for name, tier in (("probe", "activations"), ("perplexity-monitor", "logprobs")):
         assert detectors[name]["error"] is None
-        reason = f"its tier is '{tier}', and the backend '{kind}' offers generate"
+        reason = f"it needs the tier '{tier}', and the backend '{kind}' offers generate"
         assert reason in detectors[name]["unavailable"]
     assert record["settings"]["model"] == f"{kind}:{CLAUDE if kind == 'anthropic' else SERVED}"
 

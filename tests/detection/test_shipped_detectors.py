@@ -27,10 +27,6 @@ DETECTORS = names("detector")
 BELOW: dict[Tier, Tier] = {"logprobs": "text", "activations": "logprobs", "weights": "activations"}
 
 
-# Where there are no log-probabilities.
-SAMPLES_INSTEAD = {"prompt-probe", "self-report", "followup-lie-detector"}
-
-
 def _fit_and_score(detector: Any, cases: Any, labels: Any) -> None:
     """A detector of fixed sign asks nothing in its fit."""
     detector.fit(cases, labels)
@@ -57,6 +53,11 @@ def _cases(name: str, seed: int, folder: Path, **changes: Any) -> Any:
         **changes,
     }
     return synthetic_cases(seed=seed, groups=4, store=Store(folder), **options)
+
+
+def test_the_questioners_can_do_with_samples() -> None:
+    sampled = {name for name in DETECTORS if _manifest(name).least_tier == "text"}
+    assert sampled == {"prompt-probe", "self-report", "followup-lie-detector"}
 
 
 def test_two_baselines_at_least_five_floors_and_every_tier_are_shipped() -> None:
@@ -98,7 +99,7 @@ def test_a_shipped_detector_declares_no_higher_tier_than_it_needs(
     lower = BELOW[_manifest(name).tier]
     cases, labels = _cases(name, 0, tmp_path, tier=lower)
     detector = _make(name)()
-    if name in SAMPLES_INSTEAD:
+    if _manifest(name).least_tier:
         detector.fit(cases, labels)
         assert detector.explain()["answers"] == "sampled"
         assert np.isfinite(detector.score(cases)).all()
