@@ -8,14 +8,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    DynamicCache,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from afbench.models.batching import pad_left
 from afbench.models.interface import Generation, GenerationSettings
+from afbench.models.scoring import can_share_prefix
 from afbench.models.texts import THINK_CLOSE, THINK_OPEN
 from afbench.models.texts import split_reasoning as split_reasoning
 
 _new_config: Callable[..., GenerationConfig] = GenerationConfig
+# A shorter prefix is not worth a forward pass of its own.
+_LEAST_SHARED = 16
 
 
 def end_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
@@ -53,19 +61,60 @@ def sample(
 ) -> list[torch.Tensor]:
     """Sample a reply for each prompt, left-padded into one batch.
 
-    The global random state of torch is as before afterwards.
+    What all prompts begin with (a system prompt, say) is read once for the whole batch. The global
+    random state of torch is as before afterwards.
 
     Returns:
         For each prompt the new token ids, the end-of-turn token and padding included.
     """
-    ids, mask = pad_left(prompts, pad, model.device)
+    shared = shared_prefix(model, prompts)
+    tails, mask = pad_left([prompt[shared:] for prompt in prompts], pad, model.device)
+    head = torch.tensor([list(prompts[0][:shared])] * len(prompts), dtype=tails.dtype)
+    ids = torch.cat([head.to(tails.device), tails], dim=1)
+    mask = torch.cat([torch.ones_like(head, dtype=mask.dtype).to(mask.device), mask], dim=1)
     config = _config(settings, ends, pad)
     cuda = [model.device] if model.device.type == "cuda" else []
     with torch.inference_mode(), _neutral_defaults(model), torch.random.fork_rng(devices=cuda):
         torch.manual_seed(seed)
+        options: dict[str, Any] = {}
+        if shared:
+            options["past_key_values"] = read_once(model, ids[:1, :shared], len(prompts))
         generate: Any = model.generate
-        out = generate(input_ids=ids, attention_mask=mask, generation_config=config)
+        out = generate(input_ids=ids, attention_mask=mask, generation_config=config, **options)
     return list(out[:, ids.shape[1] :].cpu())
+
+
+def shared_prefix(model: PreTrainedModel, prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens a batch reads once, before its prompts part.
+
+    At least one token of each prompt is left over. Too few to be worth a pass of their own, or a
+    model whose cache is not plain keys and values: 0.
+    """
+    if len(prompts) < 2 or not can_share_prefix(model) or _has_window(model):
+        return 0
+    rows = [list(prompt) for prompt in prompts]
+    first, last = min(rows), max(rows)
+    # In lexical order the first and the last prompt share what all of them share.
+    most = min(map(len, rows)) - 1
+    shared = next((at for at in range(most) if first[at] != last[at]), most)
+    return shared if shared >= _LEAST_SHARED else 0
+
+
+def _has_window(model: PreTrainedModel) -> bool:
+    # The padding after a shared prefix would take up places of a window.
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return set(kinds) != {"full_attention"}
+    return getattr(config, "sliding_window", None) is not None
+
+
+def read_once(model: PreTrainedModel, ids: torch.Tensor, rows: int) -> DynamicCache:
+    """Keys and values of one row of tokens [1, t], as if `rows` rows had been read."""
+    cache = DynamicCache(config=model.config)
+    model(input_ids=ids, past_key_values=cache, use_cache=True)
+    cache.batch_repeat_interleave(rows)
+    return cache
 
 
 def _config(settings: GenerationSettings, ends: tuple[int, ...], pad: int) -> GenerationConfig:

@@ -6,7 +6,7 @@ tests of their modules.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 from afbench.errors import AfbenchError
 from afbench.messages import Message
 from afbench.models.extraction import find_blocks
+from afbench.models.generation import shared_prefix
 from afbench.models.interface import POOLINGS, GenerationSettings
 from afbench.models.transformers_model import TransformersModel
 
@@ -47,6 +48,41 @@ def test_greedy_replies_equal_plain_decoding_of_each_prompt_alone(
             said.append(token)
             ids.append(token)
         assert reply.token_ids == tuple(said)
+
+
+def test_what_prompts_share_is_read_once_and_changes_no_reply(
+    model: TransformersModel, ask: Callable[[str], list[Message]]
+) -> None:
+    start = "a long beginning that all of them share, and then "
+    talks = [ask(start + "x " * count) for count in (1, 9, 4)]
+    widths: list[tuple[int, ...]] = []
+    hook = model.module.register_forward_pre_hook(
+        lambda _m, _a, options: widths.append(tuple(options["input_ids"].shape)), with_kwargs=True
+    )
+    together = model.generate(talks, GREEDY)
+    hook.remove()
+    alone = [model.generate([talk], GREEDY)[0] for talk in talks]
+    assert [one.token_ids for one in together] == [one.token_ids for one in alone]
+    prompts = model.chat.prompts(talks)
+    shared = shared_prefix(model.module, prompts)
+    longest = max(map(len, prompts))
+    if shared:
+        assert widths[:2] == [(1, shared), (3, longest - shared)]
+    else:
+        assert widths[0] == (3, longest)
+
+
+def test_a_prefix_is_shared_wherever_attention_has_no_window(
+    any_family: PreTrainedModel,
+) -> None:
+    prompts = [[5] * 20 + [6], [5] * 20 + [7, 8]]
+    config = any_family.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    # Mistral has one kind of layer and names none.
+    window = "sliding_attention" in kinds if kinds else config.model_type == "mistral"
+    assert shared_prefix(any_family, prompts) == (0 if window else 20)
+    assert shared_prefix(any_family, [[5] * 20, [5] * 20]) == (0 if window else 19)
+    assert shared_prefix(any_family, [[5] * 9 + [6], [5] * 9 + [7]]) == 0
 
 
 def test_no_block_runs_after_the_deepest_layer_asked_for(
