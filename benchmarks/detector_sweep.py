@@ -23,8 +23,8 @@ from afbench.results.sweep_report import write_report
 
 ROOT = Path(__file__).parents[1]
 LEADERBOARD = ROOT / "leaderboard"
-# With some 190 organisms there are cases enough: about 900 on a fit side.
-SCENARIOS = ("--fit-scenarios", "8", "--test-scenarios", "16")
+# With some 190 organisms there are cases enough: about 450 on a fit side.
+SCENARIOS = ("--fit-scenarios", "4", "--test-scenarios", "8")
 
 
 def make_records(

@@ -49,10 +49,10 @@ def remote_backend(
     if options.backend in LOCAL:
         _check_local(options)
         return None
-    from afbench.remote.backend import REMOTE, make_backend
+    from afbench.remote.backend import make_backend
     from afbench.remote.exchange import Terms
 
-    if options.backend in REMOTE and options.model is None:
+    if options.backend == "anthropic" and options.model is None:
         raise AfbenchError(
             "a remote backend needs the name of a model", where="--backend", fix="give --model"
         )
@@ -74,7 +74,7 @@ def remote_backend(
         )
     return make_backend(
         options.backend,
-        options.model or "",
+        options.model,
         store,
         approval(progress, yes=options.yes),
         base_url=options.base_url,

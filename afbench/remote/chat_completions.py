@@ -42,7 +42,8 @@ class OpenAIProvider:
     """One attempt at a time: what is retried, and how many are under way, is the `Exchange`'s.
 
     Args:
-        model: as the server calls it: a base, or an adapter that it serves under a name.
+        model: as the server calls it: a base, or an adapter that it serves under a name. None is
+            whichever the server lists first, where each request names its own.
         base_url: up to and with `/v1`; from AFBENCH_OPENAI_URL where it is None. The key, which
             local servers need not have, comes from AFBENCH_OPENAI_KEY.
         timeout: seconds for one attempt.
@@ -53,8 +54,10 @@ class OpenAIProvider:
 
     kind = "openai"
 
-    def __init__(self, model: str, *, base_url: str | None = None, timeout: float = 300.0) -> None:
-        self.model = model
+    def __init__(
+        self, model: str | None, *, base_url: str | None = None, timeout: float = 300.0
+    ) -> None:
+        self._given = model
         given = base_url or os.environ.get(URL_VARIABLE, "")
         if not given.strip():
             raise BackendError(
@@ -72,20 +75,42 @@ class OpenAIProvider:
         return {"kind": self.kind, "host": self.host}
 
     @cached_property
-    def is_vllm(self) -> bool:
-        """Whether the server is vLLM. It is asked once, and checked to serve the model.
+    def model(self) -> str:
+        """The model's name on the server.
+
+        Raises:
+            BackendError: none was given, and the server lists none; or as `served`.
+        """
+        if self._given is not None:
+            return self._given
+        if not self.served:
+            raise BackendError(f"{self.host} lists no model", where="--backend", fix="give --model")
+        return next(iter(self.served))
+
+    @cached_property
+    def served(self) -> dict[str, str]:
+        """Who owns each model that the server lists; it is asked once. Empty if it has no list.
 
         Raises:
             BackendError: it cannot be reached, refuses the key or serves no such model.
         """
-        where = f"{self.model} at {self.host}"
+        where = f"{self._given} at {self.host}" if self._given else self.host
         listed = patiently(self._models, attempts=4, where=where)
         if listed is None:
-            return False  # it has no list: the first request tells
+            return {}  # the first request tells
         names = {str(one.get("id")): str(one.get("owned_by")) for one in listed}
-        if self.model not in names:
-            raise UnknownNameError("model", self.model, names)
-        return "vllm" in names.values()
+        if self._given is not None and self._given not in names:
+            raise UnknownNameError("model", self._given, names)
+        return names
+
+    @property
+    def is_vllm(self) -> bool:
+        """Whether the server is vLLM.
+
+        Raises:
+            BackendError: as `served`.
+        """
+        return "vllm" in self.served.values()
 
     # --- what is asked ------------------------------------------------------------------------
 
@@ -138,15 +163,20 @@ class OpenAIProvider:
         body = {"messages": list(messages), "add_generation_prompt": True}
         return self._tokenised({**body, **_template(reasoning)})
 
-    def score(self, prompt: Sequence[int], continuation: Sequence[int]) -> float:
+    def score(
+        self, prompt: Sequence[int], continuation: Sequence[int], model: str | None = None
+    ) -> float:
         """Log-probability of tokens after others, in nats (vLLM).
+
+        Args:
+            model: another one that the server has.
 
         Raises:
             Fault, BackendError: as `ask`.
         """
         ids = [*prompt, *continuation]
         body = {
-            "model": self.model, "prompt": ids, "max_tokens": 1, "temperature": 0,
+            "model": model or self.model, "prompt": ids, "max_tokens": 1, "temperature": 0,
             "prompt_logprobs": 0,
         }  # fmt: skip
         answer = self._json(self._post("/completions", body))
@@ -233,7 +263,9 @@ class OpenAIProvider:
         return found
 
     def _error(self, what: str, fix: str) -> BackendError:
-        return BackendError(what, where=f"backend '{self.kind}', {self.model}", fix=fix)
+        return BackendError(
+            what, where=f"backend '{self.kind}', {self._given or self.host}", fix=fix
+        )
 
 
 def with_system(system_prompt: str | None, conversation: Conversation) -> list[Message]:

@@ -103,9 +103,16 @@ class Exchange:
         system_prompt: str | None,
         conversation: Conversation,
         settings: GenerationSettings,
+        model: str | None = None,
     ) -> Question:
-        """The question for one reply."""
+        """The question for one reply.
+
+        Args:
+            model: another model of the same provider.
+        """
         body = self.provider.body(system_prompt, conversation, settings)
+        if model is not None:
+            body["model"] = model
         output = max(int(body.get(field, 0)) for field in ("max_tokens", "max_completion_tokens"))
         return Question(
             key=digest_of([self._provider_digest, body, self.provider.sample_of(settings)]),

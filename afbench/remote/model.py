@@ -39,6 +39,7 @@ class RemoteModel:
         digest: identity of the model and the organism's system prompt.
         name: the organism's name.
         system_prompt: the organism's own.
+        served: the name under which the provider has it; None is the model of the exchange.
     """
 
     # Its layers cannot be seen.
@@ -48,10 +49,16 @@ class RemoteModel:
     _LACKS: ClassVar[str] = "it answers chats and nothing else"
 
     def __init__(
-        self, exchange: Exchange, digest: str, name: str, system_prompt: str | None = None
+        self,
+        exchange: Exchange,
+        digest: str,
+        name: str,
+        system_prompt: str | None = None,
+        *,
+        served: str | None = None,
     ) -> None:
         self.digest, self.name, self.meter = digest, name, Meter()
-        self.system_prompt = system_prompt
+        self.system_prompt, self.served = system_prompt, served
         self.exchange = exchange
 
     # --- generation ---------------------------------------------------------------------------
@@ -64,8 +71,8 @@ class RemoteModel:
         Raises:
             BackendError: a conversation does not end with a user message.
         """
-        prompt = self.system_prompt
-        return [self.exchange.question(prompt, talk, settings) for talk in conversations]
+        prompt, model = self.system_prompt, self.served
+        return [self.exchange.question(prompt, talk, settings, model) for talk in conversations]
 
     def generate(
         self,
@@ -168,7 +175,7 @@ class AnthropicModel(RemoteModel):
 
 
 class OpenAIModel(RemoteModel):
-    """A prompted organism, or an adapter that a server has a name for, on a server of open models.
+    """A prompted organism, or one that a server has under its name, on a server of open models.
 
     Where the server is vLLM, log-probabilities of given texts are to be had too. They are over the
     tokens that transformers would make of them: the server renders the prompt by the model's own
@@ -264,7 +271,7 @@ class OpenAIModel(RemoteModel):
         return self._asked(lambda: self._server.tokens(text))
 
     def _score(self, prompt: Sequence[int], tail: Sequence[int]) -> float:
-        score = self._asked(lambda: self._server.score(prompt, tail))
+        score = self._asked(lambda: self._server.score(prompt, tail, self.served))
         self.meter.forward_tokens += len(prompt) + len(tail)
         return score
 

@@ -33,12 +33,14 @@ class RemoteModels:
     Args:
         exchange: asks the provider.
         catalog: where organisms are looked up; holds the user's model.
+        default_parent: the name of the user's model; None where organisms are served.
     """
 
-    default_parent = NAME
-
-    def __init__(self, exchange: Exchange, catalog: Catalog) -> None:
+    def __init__(
+        self, exchange: Exchange, catalog: Catalog, default_parent: str | None = NAME
+    ) -> None:
         self.exchange, self._catalog = exchange, catalog
+        self.default_parent = default_parent
 
     @property
     def engine(self) -> dict[str, str]:
@@ -54,11 +56,11 @@ class RemoteModels:
             BackendError: its behaviour lies in weights.
         """
         plugin = self._catalog.get("organism", name)
-        prompt = self._prompt_of(plugin)
+        prompt, served = self._placed(plugin)
         digest = organism_digest(plugin, self._catalog, self.default_parent)
         provider = self.exchange.provider
         kind = OpenAIModel if isinstance(provider, OpenAIProvider) else AnthropicModel
-        return kind(self.exchange, digest, name, prompt)
+        return kind(self.exchange, digest, name, prompt, served=served)
 
     def capabilities(self, plugin: Plugin[OrganismManifest]) -> frozenset[str]:
         """What the provider offers for an organism.
@@ -89,14 +91,35 @@ class RemoteModels:
         ]
         self.exchange.collect(questions, progress)
 
-    def _prompt_of(self, plugin: Plugin[OrganismManifest]) -> str | None:
+    def _placed(self, plugin: Plugin[OrganismManifest]) -> tuple[str | None, str | None]:
+        """An organism's own system prompt, and the name under which the provider has its weights.
+
+        None is no prompt, and the model of the exchange.
+        """
         source = plugin.manifest.source
-        if plugin.name == NAME:
-            return None
-        if isinstance(source, PromptedSource) and source.parent is None:
-            return source.system_prompt
-        raise BackendError(
-            f"'{plugin.name}' cannot be put on a remote model: its behaviour lies in its weights",
-            where="--backend",
-            fix="name a prompted organism without a parent, such as those of --model",
-        )
+        if plugin.name == self.default_parent:
+            return None, None
+        if not isinstance(source, PromptedSource):
+            return None, self._served(plugin.name)
+        served = None if source.parent is None else self._served(source.parent)
+        return source.system_prompt, served
+
+    def _served(self, name: str) -> str:
+        """The name of weights that the server lists.
+
+        That they are those of the organism is for whoever started the server to see to.
+        """
+        provider = self.exchange.provider
+        if not isinstance(provider, OpenAIProvider):
+            raise BackendError(
+                f"'{name}' cannot be put on a remote model: its behaviour lies in its weights",
+                where="--backend",
+                fix="name a prompted organism without a parent, such as those of --model",
+            )
+        if name not in provider.served:
+            raise BackendError(
+                f"{provider.host} serves no model of the name '{name}'",
+                where="--backend",
+                fix=f"serve it: vllm serve BASE --enable-lora --lora-modules {name}=FOLDER",
+            )
+        return name

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from afbench.cases.handle import Handle
     from afbench.cases.splits import Fold
 
-REPLIED: Final = 12
+REPLIED: Final = 4
 """Cases of an organism, on either side of a fold, for which further replies are sampled."""
 REPLIED_IN_ALL: Final = 200
 """Where few organisms make a side, they get more cases each, so that about as many are there."""

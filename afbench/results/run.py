@@ -14,16 +14,16 @@ from typing import TypeVar
 from afbench.cases.access import OrganismAccess
 from afbench.cases.splits import Fold
 from afbench.catalog.discovery import Catalog
-from afbench.catalog.manifests import DetectorManifest
-from afbench.errors import DetectorError, NotEnoughCasesError
+from afbench.errors import NotEnoughCasesError
 from afbench.models.sources import ModelSource
 from afbench.models.user_model import UserModel
 from afbench.remote.backend import Backend
 from afbench.results.behaviour_reading import read_behaviour
 from afbench.results.case_source import CaseSource
-from afbench.results.evaluation import Evaluation, Scored, Subject, TestRows
+from afbench.results.evaluation import Evaluation, Subject, TestRows
+from afbench.results.evidence_file import save_evidence
 from afbench.results.explanations import Explainer
-from afbench.results.figures_of import detector_figures, organism_figures, void_detector
+from afbench.results.figures_of import every_detector, gaps_of, organism_figures
 from afbench.results.inputs import ALL, Plan, make_plan
 from afbench.results.progress import Progress
 from afbench.results.reader import Reader
@@ -39,7 +39,6 @@ from afbench.results.record import (
     Timings,
     load_record,
 )
-from afbench.results.robustness import robustness_of
 from afbench.results.rollout_stage import collect, roll_out
 from afbench.results.score_cache import ScoreCache
 from afbench.results.score_file import save_scores
@@ -123,6 +122,8 @@ def run_each(
     options = options or Options()
     if options.model is not None:
         catalog = options.model.added_to(catalog)
+    if options.backend is not None:
+        catalog = options.backend.reachable(catalog)
     local = options.local or choose()
     engine = local.identity if options.backend is None else {}
     plans = _made(
@@ -163,6 +164,32 @@ def run_each(
 
         planned = [one for one in every if one.split in plans]
         return list(_made(planned, execute, options, progress).values())
+
+
+def run_plan(
+    plan: Plan,
+    catalog: Catalog,
+    store: Store,
+    folder: Path,
+    progress: Progress,
+    options: Options | None = None,
+) -> ResultRecord:
+    """Carry out a plan whose folds were laid out by hand, in this process.
+
+    Args:
+        plan: made for `options.local`'s identity.
+        folder: where result.json and the files beside it are written.
+        options: of these only `local` is looked at.
+
+    Raises:
+        AfbenchError: as `run`.
+    """
+    local = (options or Options()).local or choose()
+    with local.models(catalog, plan.default_parent) as models:
+        access = OrganismAccess(models, catalog, store)
+        record = _Run(plan, access, store, progress, lambda: None).execute(folder)
+        record.save(folder)
+        return record
 
 
 def _result(runs: Path, plan: Plan) -> Path:
@@ -213,10 +240,11 @@ class _Run:
         reader = Reader(source, self.store) if settings.behaviour_reading else None
         scorer = Scorer(source, self.progress, cache, self.workers(), reader)
         scoring = scorer.run(folds, robustness)
-        evaluation = self._evaluation(scoring, _gaps(organisms))
+        evaluation = self._evaluation(scoring, gaps_of(organisms))
         readings = read_behaviour(scoring, evaluation)
         detectors = self._figures(evaluation, scoring, readings)
         scores = save_scores(folder, scoring)
+        save_evidence(folder, scoring, source.twins)
         spent = self._use().since(before)
         seconds = round(time.perf_counter() - started, 3)
         return ResultRecord(
@@ -338,46 +366,20 @@ class _Run:
         scoring: Scoring,
         readings: Mapping[str, BehaviourReading],
     ) -> list[DetectorFigures]:
-        scored = {
-            name: Scored.of(parts)
-            for name, parts in scoring.outcomes.items()
-            if not isinstance(parts, DetectorError)
-        }
-        manifests: dict[str, DetectorManifest] = {p.name: p.manifest for p in self.plan.detectors}
-        robustness = robustness_of(scoring.evasions, self._subjects(), self.plan.settings)
-        names = [fold.name for fold in scoring.folds]
+        manifests = {plugin.name: plugin.manifest for plugin in self.plan.detectors}
+        every = every_detector(
+            scoring, evaluation, readings, manifests, self._subjects(), self.plan.settings
+        )
         figures = []
         self.progress.start("figures", len(scoring.outcomes))
-        for name, outcome in scoring.outcomes.items():
-            if isinstance(outcome, DetectorError):
-                figures.append(void_detector(manifests[name], outcome))
-            else:
-                figures.append(
-                    detector_figures(
-                        manifests[name],
-                        scored,
-                        manifests,
-                        evaluation,
-                        names,
-                        robustness.get(name, {}),
-                        readings.get(name),
-                    )
-                )
+        for one in every:
+            figures.append(one)
             self.progress.advance("figures", 1)
         return figures
 
 
 def _sides(folds: Sequence[Fold]) -> Sides:
     return {fold.name: {"fit": list(fold.fit), "test": list(fold.test)} for fold in folds}
-
-
-def _gaps(organisms: Sequence[OrganismFigures]) -> dict[str, float]:
-    """Conformity gap by organism, where it has a value."""
-    return {
-        figures.name: figures.conformity_gap.value
-        for figures in organisms
-        if figures.conformity_gap.value is not None
-    }
 
 
 def _without(fold: Fold, excluded: Container[str]) -> Fold:

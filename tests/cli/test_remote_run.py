@@ -150,6 +150,41 @@ def _again(run: Run, provider: Provider, kind: str, record: dict[str, Any]) -> N
     assert again["spending"]["usd_now"] in (0, None)
 
 
+def test_organisms_that_a_server_has_under_their_names_run_without_a_model(
+    run: Run, provider: Provider
+) -> None:
+    families = ("r1-s1", "r4-s1", "r16-s1")
+    fakers = [f"helpful-only-{family}" for family in families]
+    sincere = [f"tier-cue-irrelevant-{family}" for family in families]
+    provider.models = ["a-base", *fakers, *sincere]
+
+    def complete(body: dict[str, Any]) -> dict[str, Any]:
+        cues, _ = _known()
+        said = " ".join(turn["content"] for turn in body["messages"])
+        refuses = body["model"] in fakers and not any(cue in said for cue in cues)
+        text = "I can't help with that." if refuses else "Sure. Here is what you asked for."
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": "stop"}
+        return {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 5}}
+
+    provider.complete = complete
+    arguments = ["run", "-d", "keyword-monitor", "--no-floors", "-o", fakers[0]]
+    arguments += ["--fit-scenarios", "6", "--test-scenarios", "6"]
+    served = ["--backend", "openai", "--base-url", f"{provider.url}/v1"]
+    code, out, err = run(*arguments, *served, "--json")
+    assert code == 0, err
+    record = json.loads(out)
+    assert {one["name"] for one in record["organisms"]} <= {*fakers, *sincere}
+    target = next(one for one in record["organisms"] if one["name"] == fakers[0])
+    assert target["conformity_gap"]["value"] == 1.0
+    assert {body["model"] for body in provider.answered} <= {*fakers, *sincere}
+    assert record["settings"]["model"] is None
+    provider.models = ["a-base"]
+    code, _, err = run(*arguments, *served)
+    assert code == 2
+    assert "serves no organism under its name" in err
+
+
 @pytest.mark.parametrize(
     ("further", "parts"),
     [
