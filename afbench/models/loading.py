@@ -47,6 +47,8 @@ from afbench.models.transformers_model import TransformersModel
 
 Organism = Plugin[OrganismManifest]
 
+# Bytes of weights that are held whatever their number: reading them again takes longer.
+_SMALL: Final = 256 * 2**20
 
 # Nothing is asked of a hub here, and no code that lies beside a model is run.
 _LOCAL: Final[dict[str, Any]] = {"local_files_only": True, "trust_remote_code": False}
@@ -96,9 +98,9 @@ class ModelStore:
         dtype: one of `placement.DTYPES`.
         local_files_only: read hub models from the local cache only (HF_HUB_OFFLINE=1 does the
             same).
-        max_bases: the most sets of full weights the store holds on to; the one that was not
-            used for longest is let go first.
-        max_adapters: the most adapters kept in memory for each base.
+        max_bases: the most sets of full weights the store holds on to, unless all of them are
+            small (256 MiB together); the one that was not used for longest is let go first.
+        max_adapters: the most adapters kept in memory for each base (`AdapterHost`).
         announce: told how much is downloaded, before it is.
     """
 
@@ -111,7 +113,7 @@ class ModelStore:
         dtype: str | None = None,
         local_files_only: bool = False,
         max_bases: int = 2,
-        max_adapters: int = 32,
+        max_adapters: int = 1024,
         announce: Announce = say_on_stderr,
     ) -> None:
         self.catalog = catalog
@@ -264,7 +266,7 @@ class ModelStore:
         if bits is not None:
             key = f"{key} at {bits} bits"
         if key not in self._bases:
-            while len(self._bases) >= self.max_bases:
+            while len(self._bases) >= self.max_bases and self._held_bytes() > _SMALL:
                 self._bases.popitem(last=False)  # before loading, as both may not fit
             model = self._weights(plugin, weights, root)
             if bits is not None:
@@ -273,6 +275,10 @@ class ModelStore:
             self._bases[key] = _Loaded(AdapterHost(model, self.max_adapters), tokenizer)
         self._bases.move_to_end(key)
         return self._bases[key]
+
+    def _held_bytes(self) -> int:
+        models = (loaded.host.model for loaded in self._bases.values())
+        return sum(part.nbytes for model in models for part in model.parameters())
 
     def _weights(self, plugin: Organism, weights: _Files, root: _Files) -> PreTrainedModel:
         with readable_failure(plugin, weights.location), _no_progress_bar():
