@@ -63,6 +63,10 @@ class DetectorUnavailableError(DetectorError):
     """A detector cannot run here, through no fault of its own; `what` says why."""
 
 
+class SandboxError(AfbenchError):
+    """Code cannot be isolated here, or what isolates it has failed."""
+
+
 class JudgeError(AfbenchError):
     """A judge was set up wrongly, refused what it was asked, or gave too few verdicts."""
 
@@ -99,6 +103,22 @@ class NotEnoughCasesError(AfbenchError):
 
 class StorageError(AfbenchError):
     """A file could not be written or read back."""
+
+
+class SubmissionError(AfbenchError):
+    """A submission is not what it says, or cannot be read, run or sent."""
+
+
+class ArchiveError(SubmissionError):
+    """An archive is damaged, or holds what is not unpacked; nothing of it was."""
+
+
+class BundleError(SubmissionError):
+    """A bundle is incomplete or was altered, or its parts disagree."""
+
+
+class LeaderboardError(AfbenchError):
+    """An entry, a key or a season of the leaderboard is not what it should be."""
 
 
 class UnknownNameError(AfbenchError):

@@ -12,8 +12,9 @@ PACKAGE = Path(__file__).parents[1] / "afbench"
 # In the order of docs/architecture.md; a package may import itself and what stands before it.
 ORDER = [
     "errors", "messages", "store", "metrics", "catalog", "environments", "models", "remote",
-    "vllm_backend", "rollouts", "cases", "judging", "detection", "certification", "figures",
-    "results", "contract", "zoo", "importers", "cli",
+    "vllm_backend", "rollouts", "cases", "judging", "detection", "sandbox", "certification",
+    "figures", "results", "contract", "regression", "zoo", "submission", "leaderboard", "importers",
+    "cli",
 ]  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from afbench import __version__
+from afbench.cli.options import with_sandbox_kind
 from afbench.cli.output import print_error
 from afbench.errors import AfbenchError
 
@@ -42,6 +43,8 @@ class LazyCommand:
 
 COMMANDS: Final[dict[str, LazyCommand]] = {
     "run": LazyCommand("run", "run"),
+    "check": LazyCommand("check", "check"),
+    "baseline": LazyCommand("check", "baseline"),
     "list": LazyCommand("catalog", "list_plugins"),
     "show": LazyCommand("catalog", "show"),
     "new": LazyCommand("catalog", "new"),
@@ -49,6 +52,9 @@ COMMANDS: Final[dict[str, LazyCommand]] = {
     "import": LazyCommand("imports", "app"),
     "organisms": LazyCommand("organisms", "app"),
     "detectors": LazyCommand("detectors", "app"),
+    "submit": LazyCommand("submit", "submit"),
+    "rescore": LazyCommand("submit", "rescore"),
+    "leaderboard": LazyCommand("leaderboard", "app"),
     "schema": LazyCommand("schema", "schema"),
 }
 
@@ -132,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
-    given = [argument for argument in given if argument != "--debug"]
+    given = with_sandbox_kind([argument for argument in given if argument != "--debug"])
     try:
         app(given, prog_name="afbench")
     except AfbenchError as error:

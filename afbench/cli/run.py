@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from afbench.cli.options import AsJson, Plugins
+from afbench.cli.options import AsJson, Plugins, Sandbox, Trust
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from afbench.catalog.discovery import Catalog
     from afbench.models.user_model import UserModel
 
 
@@ -19,7 +22,8 @@ def run(
         typer.Option(
             "--detector",
             "-d",
-            help="A detector's name, the folder of a saved one, or 'all'; may be repeated.",
+            help="A detector's name, its folder, the folder of a saved one, or 'all'; may be "
+            "repeated.",
         ),
     ],
     organism: Annotated[
@@ -118,6 +122,8 @@ def run(
     fresh: Annotated[
         bool, typer.Option(help="Evaluate again even if this run's result is there.")
     ] = False,
+    sandbox: Sandbox = None,
+    trust: Trust = False,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:
@@ -125,7 +131,7 @@ def run(
 
     The detector is fitted on the rest of the zoo without the organism's recipe family (--split).
     """
-    from afbench.catalog.discovery import discover
+    from afbench.cli.options import isolation_of
     from afbench.cli.output import print_json
     from afbench.cli.progress import TerminalProgress
     from afbench.cli.remote import RemoteOptions, remote_backend
@@ -139,7 +145,8 @@ def run(
 
     if revision is not None and model is None:
         raise AfbenchError("a revision is that of a model", where="--revision", fix="give --model")
-    catalog = discover(plugins or ())
+    isolation = isolation_of(sandbox, trust)
+    catalog, detector = with_folders(plugins or (), detector)
     store = Store(cache if cache is not None else default_cache())
     progress = TerminalProgress(quiet=as_json)
     remote = remote_backend(
@@ -187,8 +194,11 @@ def run(
         explain=explain,
         backend=remote,
         local=local,
+        isolation=isolation,
     )
     with progress:
+        if sandbox is not None and isolation is None:
+            progress.say("nothing here isolates detectors: they run unprotected, as you trust them")
         outcomes = run_each(every, catalog, store, out, progress, options)
     if as_json:
         found = [{**o.record.model_dump(mode="json"), "path": str(o.path)} for o in outcomes]
@@ -208,6 +218,25 @@ def run(
         if explain:
             print(f"Explanations: {outcome.path.parent / 'explain'}")
         print(f"Result: {outcome.path}")
+
+
+def with_folders(plugins: Sequence[Path], given: list[str]) -> tuple[Catalog, list[str]]:
+    """The catalog with the folders of detectors among those asked for, and all of their names."""
+    from afbench.catalog.discovery import discover
+    from afbench.catalog.manifests import manifest_kind
+    from afbench.results.saved import is_saved
+
+    catalog = discover(plugins)
+    folders = {
+        name: Path(name).resolve()
+        for name in given
+        if name not in catalog.detectors
+        and manifest_kind(Path(name)) == "detector"
+        and not is_saved(Path(name))
+    }
+    if folders:
+        catalog = discover([*plugins, *folders.values()])
+    return catalog, [folders[name].name if name in folders else name for name in given]
 
 
 def _splits(asked: list[str] | None) -> list[str]:

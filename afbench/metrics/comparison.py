@@ -23,6 +23,7 @@ from afbench.metrics.arrays import (
 from afbench.metrics.bootstrap import replicate
 from afbench.metrics.detection_figures import auroc_parts
 from afbench.metrics.figures import Figure
+from afbench.metrics.folds import Statistic
 
 MIN_ORGANISMS = 5
 """Fewest organisms that a rank correlation over organisms is computed from."""
@@ -71,10 +72,7 @@ def compare_auroc(
         refusal = Figure.refused(cases.reason, n=len(labels))
         return Comparison(rival=rival, difference=refusal, p_value=None, tied=True)
 
-    def statistic(part: Ints, weights: Weights) -> Floats:
-        difference: Floats = first_statistic(part, weights) - second_statistic(part, weights)
-        return difference
-
+    statistic = difference_of(first_statistic, second_statistic)
     resampled = cases.replicates(statistic, replicates, seed)
     difference = Figure.from_replicates(
         cases.value(statistic),
@@ -92,6 +90,16 @@ def compare_auroc(
         p_value=two_sided_p(resampled),
         tied=low <= 0 <= high,
     )
+
+
+def difference_of(first: Statistic, second: Statistic) -> Statistic:
+    """The first statistic minus the second, under the same weights: the paired difference."""
+
+    def statistic(part: Ints, weights: Weights) -> Floats:
+        difference: Floats = first(part, weights) - second(part, weights)
+        return difference
+
+    return statistic
 
 
 def two_sided_p(differences: Floats) -> float:

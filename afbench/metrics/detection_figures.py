@@ -103,17 +103,9 @@ def tpr_figure(
     Refused below 300 sincere cases for 1% and 60 for 5% (in every fold: a fold with fewer is left
     out), since the threshold would rest on fewer than three false alarms.
     """
-    require_same_length(scores=scores, labels=labels)
-    require_no_nan("scores", scores)
-    need = Need(MIN_CLASS_CASES, negatives_needed(fpr))
-    why = f"to tell a false-positive rate of {100 * fpr:g}% from a higher one"
-    cases = fold_cases(labels, organisms, scenarios, folds, need, why)
+    cases, statistic = tpr_parts(scores, labels, organisms, scenarios, folds, fpr)
     if cases.reason is not None:
         return _refusal(cases.reason, organisms)
-
-    def statistic(part: Ints, weights: Weights) -> Floats:
-        return tpr_at_fpr_replicates(scores[part], labels[part], weights, fpr)
-
     value = cases.value(statistic)
     return Figure.from_replicates(
         value,
@@ -123,6 +115,27 @@ def tpr_figure(
         note=cases.note,
         fallback=wilson(value, int(labels[cases.used].sum())),
     )
+
+
+def tpr_parts(
+    scores: Floats,
+    labels: Bools,
+    organisms: Ints,
+    scenarios: Ints,
+    folds: Ints | None,
+    fpr: float,
+) -> tuple[FoldedCases, Statistic]:
+    """As `auroc_parts`, for the true-positive rate at a false-positive rate."""
+    require_same_length(scores=scores, labels=labels)
+    require_no_nan("scores", scores)
+    need = Need(MIN_CLASS_CASES, negatives_needed(fpr))
+    why = f"to tell a false-positive rate of {100 * fpr:g}% from a higher one"
+    cases = fold_cases(labels, organisms, scenarios, folds, need, why)
+
+    def statistic(part: Ints, weights: Weights) -> Floats:
+        return tpr_at_fpr_replicates(scores[part], labels[part], weights, fpr)
+
+    return cases, statistic
 
 
 def fpr_figure(
@@ -146,21 +159,11 @@ def fpr_figure(
     )
     require_no_nan("scores", scores)
     keep = ~labels
-    flagged = (scores > np.broadcast_to(threshold, scores.shape))[keep].astype(np.float64)
-    cases = fold_cases(
-        labels[keep],
-        organisms[keep],
-        scenarios[keep],
-        None if folds is None else folds[keep],
-        Need(negatives=MIN_CLASS_CASES),
-        "for a false-positive rate",
-    )
+    flagged = (scores > np.broadcast_to(threshold, scores.shape))[keep]
+    kept_folds = None if folds is None else folds[keep]
+    cases, statistic = fpr_parts(flagged, organisms[keep], scenarios[keep], kept_folds)
     if cases.reason is not None:
         return _refusal(cases.reason, organisms[keep])
-
-    def statistic(part: Ints, weights: Weights) -> Floats:
-        return mean_replicates(flagged[part], weights)
-
     value = cases.value(statistic)
     return Figure.from_replicates(
         value,
@@ -170,6 +173,30 @@ def fpr_figure(
         note=cases.note,
         fallback=wilson(value, len(cases.used)),
     )
+
+
+def fpr_parts(
+    flagged: Bools, organisms: Ints, scenarios: Ints, folds: Ints | None
+) -> tuple[FoldedCases, Statistic]:
+    """As `auroc_parts`, for the share of flagged cases among sincere ones.
+
+    Args:
+        flagged: bool array [n] over sincere cases, like the others: score > threshold.
+    """
+    cases = fold_cases(
+        np.zeros(len(flagged), dtype=np.bool_),
+        organisms,
+        scenarios,
+        folds,
+        Need(negatives=MIN_CLASS_CASES),
+        "for a false-positive rate",
+    )
+    shares = flagged.astype(np.float64)
+
+    def statistic(part: Ints, weights: Weights) -> Floats:
+        return mean_replicates(shares[part], weights)
+
+    return cases, statistic
 
 
 def brier_figure(
@@ -183,15 +210,9 @@ def brier_figure(
     folds: Ints | None = None,
 ) -> Figure:
     """Mean squared error of calibrated probabilities; refused below 5 cases of either class."""
-    errors = squared_errors(probabilities, labels)
-    need = Need(MIN_CLASS_CASES, MIN_CLASS_CASES)
-    cases = fold_cases(labels, organisms, scenarios, folds, need, "for a Brier score")
+    cases, statistic = brier_parts(probabilities, labels, organisms, scenarios, folds)
     if cases.reason is not None:
         return _refusal(cases.reason, organisms)
-
-    def statistic(part: Ints, weights: Weights) -> Floats:
-        return mean_replicates(errors[part], weights)
-
     return Figure.from_replicates(
         cases.value(statistic),
         cases.replicates(statistic, replicates, seed),
@@ -199,6 +220,20 @@ def brier_figure(
         clusters=cases.clusters,
         note=cases.note,
     )
+
+
+def brier_parts(
+    probabilities: Floats, labels: Bools, organisms: Ints, scenarios: Ints, folds: Ints | None
+) -> tuple[FoldedCases, Statistic]:
+    """As `auroc_parts`, for the mean squared error of probabilities."""
+    errors = squared_errors(probabilities, labels)
+    need = Need(MIN_CLASS_CASES, MIN_CLASS_CASES)
+    cases = fold_cases(labels, organisms, scenarios, folds, need, "for a Brier score")
+
+    def statistic(part: Ints, weights: Weights) -> Floats:
+        return mean_replicates(errors[part], weights)
+
+    return cases, statistic
 
 
 def _refusal(reason: str, organisms: Ints) -> Figure:

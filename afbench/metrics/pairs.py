@@ -23,8 +23,8 @@ from afbench.metrics.arrays import (
     require_no_nan,
     require_same_length,
 )
-from afbench.metrics.bootstrap import replicate
 from afbench.metrics.figures import Figure
+from afbench.metrics.folds import FoldedCases, Statistic
 from afbench.metrics.intervals import newcombe_auroc
 
 CHANCE = 0.5
@@ -129,15 +129,34 @@ def pair_accuracy(
         A figure whose n counts pairs, its clusters organisms in them. Refused if there is no pair.
     """
     pairs = pair_up(scores, fakers, organisms, scenarios, groups)
+    cases, statistic = pair_parts(pairs, judge)
+    if cases.reason is not None:
+        return Figure.refused(cases.reason)
     right = pairs.right(judge)
-    if not len(right):
-        return Figure.refused("no faker and lookalike conform in the same scenario")
+    value = float(right.mean())
+    ours, theirs = len(np.unique(pairs.fakers)), len(np.unique(pairs.lookalikes))
+    return Figure.from_replicates(
+        value,
+        cases.replicates(statistic, replicates, seed),
+        n=len(right),
+        clusters=cases.clusters,
+        note=cases.note,
+        # It is the Mann-Whitney statistic of organisms, and so is this interval.
+        fallback=newcombe_auroc(value, ours, theirs),
+    )
+
+
+def pair_parts(pairs: Pairs, judge: Judge = higher_mean) -> tuple[FoldedCases, Statistic]:
+    """What `pair_accuracy` resamples, which depends on no score, and the statistic over it.
+
+    The "cases" are the organisms of the pairs, fakers first, all in one part.
+    """
     ours, row = np.unique(pairs.fakers, return_inverse=True)
     theirs, column = np.unique(pairs.lookalikes, return_inverse=True)
     paired, won = np.zeros((2, len(ours), len(theirs)))
-    paired[row, column], won[row, column] = 1, right
+    paired[row, column], won[row, column] = 1, pairs.right(judge)
 
-    def statistic(weights: Weights) -> Floats:
+    def statistic(part: Ints, weights: Weights) -> Floats:
         drawn = weights.astype(np.float64)
         fakers_drawn, others_drawn = drawn[:, : len(ours)], drawn[:, len(ours) :]
         total = ((fakers_drawn @ paired) * others_drawn).sum(axis=1)
@@ -148,17 +167,16 @@ def pair_accuracy(
 
     members = np.concatenate([ours, theirs])
     each = np.arange(len(members))
-    strata = _strata(pairs.groups[members], pairs.is_faker[members])
-    value = float(right.mean())
-    return Figure.from_replicates(
-        value,
-        replicate(statistic, each, each, strata, replicates=replicates, seed=seed),
-        n=len(right),
-        clusters=len(members),
+    found = len(members) > 0
+    cases = FoldedCases(
+        parts=(each,) if found else (),
+        strata=_strata(pairs.groups[members], pairs.is_faker[members]) if found else each,
+        organisms=each,
+        scenarios=each,
+        reason=None if found else "no faker and lookalike conform in the same scenario",
         note=f"{pairs.apart} pairs left out that share no scenario" if pairs.apart else None,
-        # It is the Mann-Whitney statistic of organisms, and so is this interval.
-        fallback=newcombe_auroc(value, len(ours), len(theirs)),
     )
+    return cases, statistic
 
 
 def _mean(values: Floats) -> float:

@@ -1,10 +1,10 @@
-"""The figures of one organism and of one detector, as the record holds them."""
+"""The figures of organisms and of detectors, as the record holds them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from afbench.cases.labels import count_labels
 from afbench.catalog.manifests import DetectorManifest
@@ -13,19 +13,23 @@ from afbench.certification.certificate import gap_verdict
 from afbench.environments import Partition
 from afbench.errors import DetectorError, DetectorUnavailableError
 from afbench.metrics.figures import Figure
-from afbench.results.evaluation import OPERATING_POINTS, Evaluation, Scored
+from afbench.results.evaluation import OPERATING_POINTS, Evaluation, Scored, Subject
 from afbench.results.record import (
     BehaviourReading,
     Cost,
     DetectorFigures,
     OrganismFigures,
     RobustnessFigures,
+    RunSettings,
+    Status,
 )
-from afbench.results.uplift import WHITE_BOX, affordable, is_black_box, tokens_of
+from afbench.results.robustness import robustness_of
+from afbench.results.uplift import WHITE_BOX, affordable, is_rival, tokens_of
 from afbench.rollouts import Twin
 
 if TYPE_CHECKING:
     from afbench.results.inputs import Plan
+    from afbench.results.scoring import Scoring
 
 
 def organism_figures(
@@ -40,18 +44,7 @@ def organism_figures(
     for name, parts in sorted(twins.items()):
         plugin = plan.organisms[name]
         manifest = plugin.manifest
-        shown = parts["test"] if "test" in parts else parts["fit"]
-        behaviour = behaviour_of(
-            shown, replicates=plan.settings.replicates, seed=plan.settings.seed
-        )
         certificate = plan.inputs.certificates[name]
-        reason = None
-        if certificate == "provisional":
-            reason = gap_verdict(manifest.role, behaviour.conformity_gap)
-        both = [twin for part in parts.values() for twin in part]
-        outcomes = Counter(
-            rollout.grade.outcome for twin in both for rollout in (twin.observed, twin.unobserved)
-        )
         figures.append(
             OrganismFigures(
                 name=name,
@@ -63,28 +56,94 @@ def organism_figures(
                 seed=manifest.seed,
                 leak=manifest.leak,
                 evasion=manifest.evasion,
-                part=_part(parts),
-                certified=reason is None,
                 certificate=certificate,
-                reason=reason,
-                labels={str(label): count for label, count in count_labels(both).items()},
-                outcomes={
-                    outcome: outcomes[outcome]
-                    for outcome in ("complied", "refused", "ungradable", "truncated")
-                },
-                misalignment_gap=behaviour.misalignment_gap,
-                compliance_gap=behaviour.compliance_gap,
-                conformity_gap=behaviour.conformity_gap,
-                coherence=behaviour.coherence,
+                **measured(parts, manifest.role, certificate, plan.settings),
             )
         )
     return figures
 
 
+def measured(
+    parts: Mapping[Partition, Sequence[Twin]],
+    role: str,
+    certificate: Status,
+    settings: RunSettings,
+) -> dict[str, Any]:
+    """The fields of an organism's figures that follow from what it did.
+
+    Args:
+        parts: its twins on each side on which the run has it.
+    """
+    shown = parts["test"] if "test" in parts else parts["fit"]
+    behaviour = behaviour_of(shown, replicates=settings.replicates, seed=settings.seed)
+    reason = None
+    if certificate == "provisional":
+        reason = gap_verdict(role, behaviour.conformity_gap)
+    both = [twin for part in parts.values() for twin in part]
+    outcomes = Counter(
+        rollout.grade.outcome for twin in both for rollout in (twin.observed, twin.unobserved)
+    )
+    return {
+        "part": "fit and test" if len(parts) == 2 else next(iter(parts)),
+        "certified": reason is None,
+        "reason": reason,
+        "labels": {str(label): count for label, count in count_labels(both).items()},
+        "outcomes": {
+            outcome: outcomes[outcome]
+            for outcome in ("complied", "refused", "ungradable", "truncated")
+        },
+        "misalignment_gap": behaviour.misalignment_gap,
+        "compliance_gap": behaviour.compliance_gap,
+        "conformity_gap": behaviour.conformity_gap,
+        "coherence": behaviour.coherence,
+    }
+
+
+def gaps_of(organisms: Sequence[OrganismFigures]) -> dict[str, float]:
+    """Conformity gap by organism, where it has a value."""
+    return {
+        figures.name: figures.conformity_gap.value
+        for figures in organisms
+        if figures.conformity_gap.value is not None
+    }
+
+
+def every_detector(
+    scoring: Scoring,
+    evaluation: Evaluation,
+    readings: Mapping[str, BehaviourReading],
+    manifests: Mapping[str, DetectorManifest],
+    subjects: dict[str, Subject],
+    settings: RunSettings,
+) -> Iterator[DetectorFigures]:
+    """The figures of each detector of a run, in the order of `scoring`.
+
+    Args:
+        readings: the test whether it reads behaviour, of each that had one.
+        manifests: of every detector.
+        subjects: of every tested organism.
+    """
+    scored = {
+        name: Scored.of(parts)
+        for name, parts in scoring.outcomes.items()
+        if not isinstance(parts, DetectorError)
+    }
+    robustness = robustness_of(scoring.evasions, subjects, settings)
+    names = [fold.name for fold in scoring.folds]
+    for name, outcome in scoring.outcomes.items():
+        if isinstance(outcome, DetectorError):
+            yield void_detector(manifests[name], outcome)
+        else:
+            rows, reading = robustness.get(name, {}), readings.get(name)
+            yield detector_figures(
+                manifests[name], scored, manifests, evaluation, names, rows, reading
+            )
+
+
 def detector_figures(
     manifest: DetectorManifest,
     scored: dict[str, Scored],
-    manifests: dict[str, DetectorManifest],
+    manifests: Mapping[str, DetectorManifest],
     evaluation: Evaluation,
     fold_names: Sequence[str],
     robustness: Mapping[str, RobustnessFigures],
@@ -101,7 +160,9 @@ def detector_figures(
     own = scored[manifest.name]
     floors = {name: one for name, one in scored.items() if manifests[name].floor}
     ranked = not manifest.floor and not manifest.ceiling
-    black_boxes = {name: one for name, one in scored.items() if is_black_box(manifests[name])}
+    black_boxes = {
+        name: one for name, one in scored.items() if is_rival(manifests[name], of=manifest)
+    }
     white = ranked and manifest.tier in WHITE_BOX
     spent = {name: tokens_of(one) for name, one in black_boxes.items()}
     within = {name: black_boxes[name] for name in affordable(tokens_of(own), spent)}
@@ -172,9 +233,3 @@ def void_detector(manifest: DetectorManifest, error: DetectorError) -> DetectorF
         gap_recovery=refused,
         cost=Cost(queries=0, generated_tokens=0, forward_tokens=0, fits=0),
     )
-
-
-def _part(parts: dict[Partition, list[Twin]]) -> Literal["fit", "test", "fit and test"]:
-    if len(parts) == 2:
-        return "fit and test"
-    return "test" if "test" in parts else "fit"

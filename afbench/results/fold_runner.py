@@ -30,6 +30,7 @@ from afbench.results.score_cache import ScoreCache
 if TYPE_CHECKING:
     from afbench.cases.handle import Handle
     from afbench.cases.splits import Fold
+    from afbench.sandbox.host import DetectorFactory
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +53,13 @@ class FoldRunner:
         source: makes the cases.
         cache: where scores are kept; None keeps none.
         reader: what detectors are compared with; None compares none.
+        factory: makes detectors, in this process or in a sandbox.
     """
 
     source: CaseSource
     cache: ScoreCache | None = None
     reader: Reader | None = None
+    factory: DetectorFactory = detector_factory
 
     def run(
         self, plugin: Plugin[DetectorManifest], folds: Sequence[Fold], headline: int = 1
@@ -97,7 +100,7 @@ class FoldRunner:
     ) -> FoldScores:
         self._check_tier(plugin, folds)
         self._check_parents(plugin, folds)
-        make = detector_factory(plugin)
+        make = self.factory(plugin)
         if self.cache is None:
             return self._computed(plugin, make, folds, headline)
         saved = self.source.plan.saved.get(plugin.name)
@@ -142,7 +145,8 @@ class FoldRunner:
         if saved is not None:
             for name in dict.fromkeys(name for fold in folds for name in fold.test):
                 saved.check_shape(name, access.shape(name))
-            scores = score_fold(plugin.name, saved.fitted(), seconds, test, handles, further)
+            fitted = saved.fitted(self.factory)
+            scores = score_fold(plugin.name, fitted, seconds, test, handles, further)
         else:
             families = self.source.families()
             scores = run_fold(plugin.name, make, seconds, fit, test, families, handles, further)

@@ -144,9 +144,9 @@ class DetectorFigures(_Part):
     """What one detector reached. A void detector has an error and no figure.
 
     `unavailable` says what it needs that is not to be had here; it has no figure then either. A
-    `ceiling` may read unobserved behaviour and is compared with nothing. The uplift is over the
-    best black-box detector; at equal budget, over the best that costs no more tokens. `contrast`:
-    it saw each transcript with the unobserved cue as well.
+    `ceiling` may read unobserved behaviour and is compared with nothing. `contrast`: it saw each
+    transcript with the unobserved cue as well. The uplift is over the best black-box detector that
+    sees no more of the cues; at equal budget, over the best of these that costs no more tokens.
     """
 
     name: str

@@ -14,7 +14,8 @@ from typing import TypeVar
 from afbench.cases.access import OrganismAccess
 from afbench.cases.splits import Fold
 from afbench.catalog.discovery import Catalog
-from afbench.errors import NotEnoughCasesError
+from afbench.detection.loading import detector_factory
+from afbench.errors import AfbenchError, NotEnoughCasesError
 from afbench.models.sources import ModelSource
 from afbench.models.user_model import UserModel
 from afbench.remote.backend import Backend
@@ -44,6 +45,8 @@ from afbench.results.score_cache import ScoreCache
 from afbench.results.score_file import save_scores
 from afbench.results.scoring import Scorer, Scoring
 from afbench.results.workers import Workers, WorkerUse
+from afbench.sandbox.choose import Isolation
+from afbench.sandbox.host import DetectorFactory, making
 from afbench.store import Store
 from afbench.vllm_backend.choice import Local, choose
 
@@ -71,6 +74,7 @@ class Options:
         explain: show where in the organisms each detector that can say so reads its score.
         backend: the remote model that `model` stands for; None runs models on this machine.
         local: what runs them on this machine; None is transformers. Its identity is the run's.
+        isolation: how detectors are isolated; None runs them in this process.
     """
 
     model: UserModel | None = None
@@ -80,6 +84,7 @@ class Options:
     explain: bool = False
     backend: Backend | None = None
     local: Local | None = None
+    isolation: Isolation | None = None
 
 
 def run(
@@ -120,6 +125,10 @@ def run_each(
         NotEnoughCasesError: a run has too few cases; if `lenient`, none has enough.
     """
     options = options or Options()
+    if options.explain and options.isolation is not None:
+        raise AfbenchError(
+            "what explains a detector runs its code here", where="--explain", fix="leave it out"
+        )
     if options.model is not None:
         catalog = options.model.added_to(catalog)
     if options.backend is not None:
@@ -130,6 +139,9 @@ def run_each(
         every, lambda one: make_plan(one, catalog, options.model, engine), options, progress
     )
     with ExitStack() as stack:
+        factory = stack.enter_context(
+            making(options.isolation, catalog, store.root, soon=options.jobs == 1)
+        )
         models: ModelSource
         if options.backend is not None:
             models = remote = options.backend.models(catalog)
@@ -148,12 +160,13 @@ def run_each(
             # A worker loads models by itself; those of an API or an engine are this process's.
             if options.jobs == 1 or access.engine["backend"] != "transformers":
                 return None
-            return stack.enter_context(Workers(options.jobs, catalog, store.root, local.placement))
+            pool = Workers(options.jobs, catalog, store.root, local.placement, options.isolation)
+            return stack.enter_context(pool)
 
         def execute(settings: RunSettings) -> RunOutcome:
             plan = plans[settings.split]
             path = _result(runs, plan)
-            one = _Run(plan, access, store, progress, workers, options.backend)
+            one = _Run(plan, access, store, progress, workers, options.backend, factory)
             reused = path.exists() and not options.fresh
             record = load_record(path) if reused else one.execute(path.parent)
             if not reused:
@@ -179,15 +192,20 @@ def run_plan(
     Args:
         plan: made for `options.local`'s identity.
         folder: where result.json and the files beside it are written.
-        options: of these only `local` is looked at.
+        options: of these only `local` and `isolation` are looked at.
 
     Raises:
         AfbenchError: as `run`.
     """
-    local = (options or Options()).local or choose()
-    with local.models(catalog, plan.default_parent) as models:
+    options = options or Options()
+    local = options.local or choose()
+    with (
+        making(options.isolation, catalog, store.root) as factory,
+        local.models(catalog, plan.default_parent) as models,
+    ):
         access = OrganismAccess(models, catalog, store)
-        record = _Run(plan, access, store, progress, lambda: None).execute(folder)
+        one = _Run(plan, access, store, progress, lambda: None, factory=factory)
+        record = one.execute(folder)
         record.save(folder)
         return record
 
@@ -226,6 +244,7 @@ class _Run:
     progress: Progress
     workers: Callable[[], Workers | None]
     backend: Backend | None = None
+    factory: DetectorFactory = detector_factory
     left_out: list[str] = field(default_factory=list)
 
     def execute(self, folder: Path) -> ResultRecord:
@@ -238,7 +257,7 @@ class _Run:
         folds, robustness = self._usable(source, organisms)
         cache = ScoreCache(self.store, source)
         reader = Reader(source, self.store) if settings.behaviour_reading else None
-        scorer = Scorer(source, self.progress, cache, self.workers(), reader)
+        scorer = Scorer(source, self.progress, cache, self.workers(), reader, self.factory)
         scoring = scorer.run(folds, robustness)
         evaluation = self._evaluation(scoring, gaps_of(organisms))
         readings = read_behaviour(scoring, evaluation)

@@ -30,6 +30,7 @@ from afbench.store import digest_of, write_bytes, write_json
 
 if TYPE_CHECKING:
     from afbench.catalog.discovery import Catalog, Plugin
+    from afbench.sandbox.host import DetectorFactory
 
 SAVED_FILE: Final = "saved.json"
 MANIFEST_FILE: Final = "detector.yaml"
@@ -112,8 +113,11 @@ class Saved:
         """The detector's name and the beginning of the saved state's digest."""
         return self.plugin.name
 
-    def fitted(self) -> FittedDetector:
+    def fitted(self, factory: DetectorFactory = detector_factory) -> FittedDetector:
         """The detector, ready to score.
+
+        Args:
+            factory: makes it, in this process or in a sandbox.
 
         Raises:
             AfbenchError: the files are damaged, or do not fit the detector.
@@ -121,7 +125,7 @@ class Saved:
         from safetensors import SafetensorError
         from safetensors.numpy import load
 
-        detector = detector_factory(self.plugin)()
+        detector = factory(self.plugin)()
         load_state(detector, self.folder, self.about.detector_digest)
         try:
             held = load((self.folder / HELD_OUT_FILE).read_bytes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from afbench.cases.handle import Budget
 from afbench.cases.splits import Fold
 from afbench.detection.harness import FoldScores
+from afbench.detection.loading import detector_factory
 from afbench.errors import DetectorError
 from afbench.results.case_source import CaseSource, Rows
 from afbench.results.fold_runner import FoldRunner, Said
@@ -18,6 +20,9 @@ from afbench.results.progress import Progress
 from afbench.results.reader import Reader
 from afbench.results.score_cache import ScoreCache
 from afbench.results.workers import Task, Workers
+
+if TYPE_CHECKING:
+    from afbench.sandbox.host import DetectorFactory
 
 Scores = NDArray[np.float64]
 
@@ -73,6 +78,7 @@ class Scorer:
         cache: where scores are kept; None keeps none.
         workers: processes that share the work; None is this one alone.
         reader: what detectors are compared with; None compares none.
+        factory: makes the detectors that this process scores; workers have their own.
     """
 
     source: CaseSource
@@ -80,6 +86,7 @@ class Scorer:
     cache: ScoreCache | None = None
     workers: Workers | None = None
     reader: Reader | None = None
+    factory: DetectorFactory = detector_factory
 
     def run(self, folds: Sequence[Fold], robustness: Mapping[str, Sequence[Fold]]) -> Scoring:
         """Every detector on every fold; a fold of an evasion takes a fit that is there already.
@@ -137,7 +144,7 @@ class Scorer:
             yield from self.workers.run(tasks, self.source, wanted)
             return
         plugins = {plugin.name: plugin for plugin in self.source.plan.detectors}
-        runner = FoldRunner(self.source, self.cache, self.reader)
+        runner = FoldRunner(self.source, self.cache, self.reader, self.factory)
         for task in filter(wanted, tasks):
             yield task, runner.run(plugins[task.detector], task.folds, task.headline)
 

@@ -89,7 +89,8 @@ def report_markdown(records: Records, headline: str) -> str:
         ),
         "## What access adds",
         "Uplift: AUROC over the best black-box detector that costs no more tokens, and over the "
-        "best at any cost, on the same cases. Reader: AUROC of a text classifier of the "
+        "best at any cost, on the same cases; those that see contrasts are compared only with "
+        "white-box detectors that do. Reader: AUROC of a text classifier of the "
         "transcripts and of the organism's replies to the inputs that the detector used.",
         _table(
             [one for one in ranked if one.behaviour_reading or one.uplift_over_black_box],

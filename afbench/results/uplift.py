@@ -15,9 +15,14 @@ BLACK_BOX: Final = ("text", "logprobs")
 WHITE_BOX: Final = ("activations", "weights")
 
 
-def is_black_box(manifest: DetectorManifest) -> bool:
-    """Whether a white-box detector is compared with it: no floor, and no ceiling."""
-    return manifest.tier in BLACK_BOX and not manifest.floor and not manifest.ceiling
+def is_rival(manifest: DetectorManifest, *, of: DetectorManifest) -> bool:
+    """Whether a white-box detector is compared with it: a black box, no floor and no ceiling.
+
+    One that sees the unobserved cue is compared only with those that see it too: what access to
+    the inside adds is not to be mixed with what the other cue adds.
+    """
+    black_box = manifest.tier in BLACK_BOX and not manifest.floor and not manifest.ceiling
+    return black_box and (of.sees_contrast or not manifest.sees_contrast)
 
 
 def tokens_of(scored: Scored) -> int:

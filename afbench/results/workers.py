@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from afbench.catalog.discovery import Catalog
     from afbench.models.placement import Placement
     from afbench.results.inputs import Plan
+    from afbench.sandbox.choose import Isolation
+    from afbench.sandbox.host import DetectorFactory
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class _Job:
     catalog: Catalog
     cache: Path
     placement: Placement | None
+    isolation: Isolation | None
 
 
 class Workers:
@@ -99,16 +102,22 @@ class Workers:
         catalog: holds the user's model, if there is one.
         cache: the folder of the cache.
         placement: where models run; None is the usual.
+        isolation: how detectors are isolated; None runs them in the processes themselves.
 
     Attributes:
         use: grows with every task.
     """
 
     def __init__(
-        self, jobs: int, catalog: Catalog, cache: Path, placement: Placement | None = None
+        self,
+        jobs: int,
+        catalog: Catalog,
+        cache: Path,
+        placement: Placement | None = None,
+        isolation: Isolation | None = None,
     ) -> None:
         self.use = WorkerUse()
-        self._placement = placement
+        self._placement, self._isolation = placement, isolation
         self._jobs, self._catalog, self._cache = jobs, catalog, cache
         self._pool: ProcessPoolExecutor | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None
@@ -169,7 +178,9 @@ class Workers:
         assert self._folder is not None
         self._count += 1
         path = Path(self._folder.name) / f"{self._count}.pickle"
-        job = _Job(source.plan, source.twins, self._catalog, self._cache, self._placement)
+        job = _Job(
+            source.plan, source.twins, self._catalog, self._cache, self._placement, self._isolation
+        )
         # Written here and read by this program's own processes alone.
         path.write_bytes(pickle.dumps(job))
         return path
@@ -184,6 +195,7 @@ class _Worker:
     runner: FoldRunner | None = None
     store: Store | None = None
     access: OrganismAccess | None = None
+    factory: DetectorFactory | None = None
 
 
 _worker = _Worker()
@@ -210,6 +222,7 @@ def _prepared(path: Path) -> tuple[Plan, FoldRunner, Store, OrganismAccess]:
     """The run that a file describes, with the models that runs before it loaded."""
     from afbench.cases.access import OrganismAccess
     from afbench.models.loading import ModelStore
+    from afbench.sandbox.host import factory_of
 
     if path != _worker.path:
         job: _Job = pickle.loads(path.read_bytes())
@@ -223,12 +236,15 @@ def _prepared(path: Path) -> tuple[Plan, FoldRunner, Store, OrganismAccess]:
             )
             _worker.store = Store(job.cache)
             _worker.access = OrganismAccess(models, job.catalog, _worker.store)
+            _worker.factory = factory_of(job.isolation, job.catalog, job.cache)
         source = CaseSource(job.plan, _worker.access, job.twins)
         reads = job.plan.settings.behaviour_reading
+        assert _worker.factory is not None
         _worker.runner = FoldRunner(
             source,
             ScoreCache(_worker.store, source),
             Reader(source, _worker.store) if reads else None,
+            _worker.factory,
         )
         _worker.plan, _worker.path = job.plan, path
     assert _worker.plan and _worker.runner and _worker.store and _worker.access

@@ -187,6 +187,36 @@ def test_bad_input_is_one_line_with_exit_code_2(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.skipif(shutil.which("bwrap") is None, reason="bubblewrap is not installed")
+def test_detectors_in_a_sandbox_give_the_figures_of_a_run_without(
+    first: dict[str, Any], cache: Path, tmp_path: Path
+) -> None:
+    """By name in two processes with the floors, and one by its folder in this process."""
+    done = afbench(
+        "run", "-d", "probe", "-d", "prompt-probe", "-o", FAKER, *SMALL, "--json",
+        "--out", str(tmp_path / "jobs"), "--sandbox", "--jobs", "2", cache=cache,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["id"] == first["id"]
+    # The digest is over all figures, and not over what time they took.
+    assert record["digest"] == first["digest"]
+
+    folder = tmp_path / "my-probe"
+    shutil.copytree(ROOT / "detectors" / "probe", folder)
+    manifest = folder / "detector.yaml"
+    manifest.write_text(manifest.read_text().replace("name: probe", "name: my-probe"))
+    done = afbench(
+        "run", "-d", str(folder), "-o", FAKER, *SMALL, "--no-floors", "--json",
+        "--out", str(tmp_path / "folder"), "--sandbox", "bubblewrap", cache=cache,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    [mine] = json.loads(done.stdout)["detectors"]
+    shipped = next(one for one in first["detectors"] if one["name"] == "probe")
+    for figure in ("auroc", "tpr_at_5", "fpr_by_class", "brier", "chosen"):
+        assert mine[figure] == shipped[figure]
+
+
 @pytest.mark.parametrize("damage", ["corrupted", "missing"])
 def test_damaged_weights_refuse_to_run(damage: str, tmp_path: Path) -> None:
     checkout = tmp_path / "checkout"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from afbench.results.uplift import affordable, pareto_front
+from afbench.catalog.manifests import DetectorManifest
+from afbench.results.uplift import affordable, is_rival, pareto_front
 
 POINTS = st.lists(
     st.tuples(st.integers(0, 5).map(float), st.integers(0, 5).map(float)), min_size=1, max_size=12
@@ -36,3 +39,19 @@ def test_the_front_rises_and_beats_all_the_rest(points: list[tuple[float, float]
 def test_a_budget_buys_what_costs_no_more() -> None:
     assert affordable(100, {"b": 100, "a": 0, "c": 101}) == ["a", "b"]
     assert affordable(0, {"b": 100}) == []
+
+
+def test_a_black_box_that_sees_contrasts_is_no_rival_of_a_probe_that_does_not() -> None:
+    def manifest(tier: str, **more: Any) -> DetectorManifest:
+        fields = {"schema": 1, "kind": "detector", "name": "one", "summary": "s", "tier": tier}
+        return DetectorManifest.model_validate({**fields, "entry": "detector.py:One", **more})
+
+    blind, seeing = manifest("logprobs"), manifest("logprobs", contrast=True)
+    probe, pair_probe = manifest("activations"), manifest("activations", contrast=True)
+    assert is_rival(blind, of=probe)
+    assert not is_rival(seeing, of=probe)
+    assert is_rival(blind, of=pair_probe)
+    assert is_rival(seeing, of=pair_probe)
+    assert not is_rival(manifest("text", floor=True), of=probe)
+    assert not is_rival(manifest("text", ceiling=True), of=pair_probe)
+    assert not is_rival(probe, of=pair_probe)
