@@ -11,6 +11,7 @@ scores (damaged), each against a baseline of the probe. Exits 1 when a rate miss
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
 import time
@@ -41,6 +42,8 @@ MOST_FALSE_ALARMS = 0.05
 # A drop is called detectable that is found in 80 of 100 checks, by a normal spread; so low may the
 # measured rate be.
 LEAST_POWER = 0.7
+# Of the scores' standard deviation.
+NOISE = (0.25, 0.5, 0.75)
 _AVERAGED = 40
 PROBE = Path(__file__).parents[1] / "detectors" / "probe"
 AUROC = metric_of("auroc")
@@ -210,6 +213,17 @@ def _line(shape: tuple[int, int, int], damage: str, rates: Rates) -> str:
     )
 
 
+def _with_noise(measured: Measured, level: float, seed: int) -> Change:
+    """The probe's own scores against the same with noise of so many of their standard deviations.
+
+    A small damage, for which there is no target: how much of it a check finds.
+    """
+    every = range(len(measured.cases))
+    scores = np.array(measured.detectors["probe"].scores)
+    noise = np.random.default_rng(seed).normal(size=len(scores))
+    return _compared(SharedCases.of(measured, every), scores, scores + level * scores.std() * noise)
+
+
 def _compared(cases: SharedCases, first: Floats, second: Floats) -> Change:
     def given(values: Floats) -> Scores:
         return Scores(values, np.full(len(values), np.nan), np.full(len(values), np.inf))
@@ -253,6 +267,7 @@ def write_variant(variant: Variant, seed: int, folder: Path) -> Path:
 def on_organisms(seeds: int) -> Iterator[str]:
     """Print the rates on organisms; gives a line for each that misses its target."""
     found: dict[Variant, list[Change]] = {variant: [] for variant in VARIANTS}
+    noisy: dict[float, list[Change]] = {level: [] for level in NOISE}
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -263,16 +278,20 @@ def on_organisms(seeds: int) -> Iterator[str]:
             for variant, seed in every:
                 rival = name_of(RESEEDED, seed) if variant.same_seed else "probe"
                 found[variant].append(_against(rival, measured, name_of(variant, seed)))
+            for level, seed in itertools.product(NOISE, range(1, seeds + 1)):
+                noisy[level].append(_with_noise(measured, level, seed))
     checks = seeds * len(ORGANISMS)
     print(f"copies of the probe, {checks} checks each, {time.perf_counter() - started:.0f} s")
-    print("copy                     probe  mean drop  largest  found worse")
-    for variant, changes in found.items():
+    print("copy                     probe  mean drop  largest  detectable  found worse")
+    named = [(variant.name, changes) for variant, changes in found.items()]
+    named += [(f"adds noise of {level:g} sd", changes) for level, changes in noisy.items()]
+    for name, changes in named:
         rates = _rates(changes)
         before = float(np.mean([change.before for change in changes]))
         largest = max(change.drop for change in changes)
         print(
-            f"{variant.name:<23}  {before:.3f}  {rates.drop:>9.3f}  {largest:>7.3f}  "
-            f"{rates.found:>11.1%}"
+            f"{name:<23}  {before:.3f}  {rates.drop:>9.3f}  {largest:>7.3f}  "
+            f"{rates.detectable:>10.3f}  {rates.found:>11.1%}"
         )
     for damaged, least in ((True, FEWEST_CAUGHT), (False, 1 - MOST_FALSE_ALARMS)):
         changes = [c for v, of in found.items() if v.damaged == damaged for c in of]

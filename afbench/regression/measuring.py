@@ -190,7 +190,23 @@ def _scored(plan: Plan, bench: Bench) -> Iterator[tuple[CaseSource, Scoring]]:
             if problem is not None:
                 raise NotEnoughCasesError(f"{fold.name}: {problem}")
         cache = ScoreCache(bench.store, source)
-        yield source, Scorer(source, bench.progress, cache, workers).run(plan.folds, {})
+        scorer = Scorer(source, _Unsaid(bench.progress), cache, workers)
+        yield source, scorer.run(plan.folds, {})
+
+
+@dataclass(frozen=True, slots=True)
+class _Unsaid:
+    """Progress without the line on a detector that broke: here that ends it, with the same line."""
+
+    progress: Progress
+
+    def start(self, stage: str, total: int) -> None:
+        self.progress.start(stage, total)
+
+    def advance(self, stage: str, steps: int) -> None:
+        self.progress.advance(stage, steps)
+
+    def say(self, line: str) -> None: ...
 
 
 def _measured(plan: Plan, source: CaseSource, scoring: Scoring) -> Measured:

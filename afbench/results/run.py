@@ -135,12 +135,12 @@ def run_each(
         catalog = options.backend.reachable(catalog)
     local = options.local or choose()
     engine = local.identity if options.backend is None else {}
-    plans = _made(
-        every, lambda one: make_plan(one, catalog, options.model, engine), options, progress
-    )
     with ExitStack() as stack:
         factory = stack.enter_context(
             making(options.isolation, catalog, store.root, soon=options.jobs == 1)
+        )
+        plans = _made(
+            every, lambda one: make_plan(one, catalog, options.model, engine), options, progress
         )
         models: ModelSource
         if options.backend is not None:

@@ -22,8 +22,7 @@ from typing import IO, Any, Final
 
 from afbench.errors import SandboxError
 from afbench.sandbox.channel import Channel, widened
-from afbench.sandbox.limits import Limits
-from afbench.sandbox.nursery import MAX_MESSAGE
+from afbench.sandbox.limits import MAX_MESSAGE, Limits
 from afbench.sandbox.processes import Ending, Piped, Process, Snapshots
 from afbench.sandbox.protocol import plain
 from afbench.sandbox.view import View, environment
@@ -56,7 +55,8 @@ class Bubblewrap:
         self._view, self._forks = view, forks
         self._snapshots = Snapshots()
         self._nursery: _Nursery | None = None
-        self._identity = secrets.choice(_IDENTITIES) if os.geteuid() == 0 else None
+        root = hasattr(os, "geteuid") and os.geteuid() == 0
+        self._identity = secrets.choice(_IDENTITIES) if root else None
 
     def problem(self) -> str | None:
         """Why it does not work here, found by trying; None where it does."""
@@ -110,6 +110,11 @@ class Bubblewrap:
             *self._user,
         ]
         return Piped(command, self.limits), number
+
+    def prepare(self) -> None:
+        """As `Sandbox.prepare`."""
+        if self._nursery is not None:
+            self._nursery.prepare()
 
     @property
     def _user(self) -> list[str]:
@@ -188,6 +193,7 @@ class _Nursery:
         self._numbers = itertools.count()
         self._forks: bool | None = None
         self._spare: _Forked | None = None
+        self._prepared = False
 
     @property
     def alive(self) -> bool:
@@ -241,6 +247,13 @@ class _Nursery:
             return nothing
         code = os.waitstatus_to_exitcode(found["status"])
         return Ending(-code if code < 0 else None, code if code >= 0 else None, found["cpu"])
+
+    def prepare(self) -> None:
+        """Have it load, once, what training needs."""
+        if not self._prepared:
+            self._prepared = True
+            with suppress(OSError):  # it is gone, as the next detector will find
+                self._send({"do": "prepare"})
 
     def close(self) -> None:
         """End it, and with it every process that it forked."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import select
 import time
@@ -11,7 +10,17 @@ from typing import Final
 
 from afbench.errors import DetectorError
 from afbench.sandbox.limits import MIB, Limits
-from afbench.sandbox.protocol import FROM_CHILD, Allowance, Ended, Frame, encoded, plain, receive
+from afbench.sandbox.protocol import (
+    FROM_CHILD,
+    Allowance,
+    Buffered,
+    Ended,
+    Frame,
+    encoded,
+    plain,
+    receive,
+    written,
+)
 
 _KEPT_OUTPUT: Final = 4096
 _READ_AT_ONCE: Final = 65_536
@@ -37,6 +46,7 @@ class Channel:
         self._printed = 0
         self._output = b""
         self._errors_open = True
+        self._source = Buffered(self._read_some)
         for descriptor in (read, write, errors):
             os.set_blocking(descriptor, False)
 
@@ -53,15 +63,7 @@ class Channel:
             Late: the time is up.
             DetectorError: the child printed too much.
         """
-        for part in encoded(frame):
-            while part:
-                self._check_time()
-                try:
-                    part = part[os.write(self._write, part) :]
-                except BlockingIOError:
-                    self._wait(self._write, select.POLLOUT)
-                except BrokenPipeError:
-                    raise Ended from None
+        written(self._write_some, encoded(frame))
 
     def receive(self) -> Frame:
         """The child's next frame.
@@ -74,16 +76,7 @@ class Channel:
 
     def fill(self, view: memoryview) -> None:
         """As `protocol.Source`; raises as `send` too."""
-        while view:
-            self._check_time()
-            try:
-                count = os.readv(self._read, [view])
-            except BlockingIOError:
-                self._wait(self._read, select.POLLIN)
-                continue
-            if not count:
-                raise Ended
-            view = view[count:]
+        self._source.fill(view)
 
     def last_words(self) -> str:
         """The last line of what was printed."""
@@ -98,6 +91,24 @@ class Channel:
             with suppress(OSError):
                 os.close(descriptor)
         self._read = self._write = self._errors = -1
+
+    def _read_some(self, view: memoryview) -> int:
+        while True:
+            self._check_time()
+            try:
+                return os.readv(self._read, [view])
+            except BlockingIOError:
+                self._wait(self._read, select.POLLIN)
+
+    def _write_some(self, parts: list[memoryview]) -> int:
+        while True:
+            self._check_time()
+            try:
+                return os.writev(self._write, parts)
+            except BlockingIOError:
+                self._wait(self._write, select.POLLOUT)
+            except BrokenPipeError:
+                raise Ended from None
 
     def _check_time(self) -> float:
         """Seconds that are left."""
@@ -138,5 +149,7 @@ class Channel:
 
 def widened(descriptor: int) -> None:
     """Let a pipe hold more at once, as far as the system allows: fewer turns for large arrays."""
-    with suppress(OSError, AttributeError):
+    with suppress(OSError, AttributeError, ImportError):
+        import fcntl
+
         fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, MIB)

@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -29,33 +29,27 @@ from afbench.sandbox import confine
 from afbench.sandbox.faults import failure, fault_of
 from afbench.sandbox.limits import Limits
 from afbench.sandbox.packing import Arrays, put_state, take_cases, take_state
-from afbench.sandbox.protocol import FROM_HOST, Ended, Frame, encoded, receive
+from afbench.sandbox.protocol import FROM_HOST, Buffered, Ended, Frame, encoded, receive, written
 from afbench.sandbox.remote_handle import Handles, handles_of
+
+# What torch imports when something is first trained with it.
+_TRAINING: Final = "torch._dynamo"
 
 
 class Wire:
     """Frames over two descriptors; waits for as long as it takes."""
 
     def __init__(self, read: int, write: int) -> None:
-        self._read, self._write = read, write
-
-    def fill(self, view: memoryview) -> None:
-        """As `protocol.Source`."""
-        while view:
-            count = os.readv(self._read, [view])
-            if not count:
-                raise Ended
-            view = view[count:]
+        self._write = write
+        self._source = Buffered(lambda view: os.readv(read, [view]))
 
     def receive(self) -> Frame:
         """The next frame of the host."""
-        return receive(self, FROM_HOST)
+        return receive(self._source, FROM_HOST)
 
     def send(self, frame: Frame) -> None:
         """Write a frame whole."""
-        for part in encoded(frame):
-            while part:
-                part = part[os.write(self._write, part) :]
+        written(lambda parts: os.writev(self._write, parts), encoded(frame))
 
 
 class Service:
@@ -108,7 +102,7 @@ class Service:
     def _fit(self, frame: Frame) -> Frame:
         cases = self._cases(frame)
         self._built.fit(cases, frame.arrays["labels"])
-        return Frame("done")
+        return Frame("done", {"trained": _TRAINING in sys.modules})
 
     def _score(self, frame: Frame) -> Frame:
         cases = self._cases(frame)
@@ -247,8 +241,8 @@ def _preload() -> None:
 
 
 def _preload_more() -> None:
-    """What torch imports when something is first trained with it: large, and not for everybody."""
-    importlib.import_module("torch._dynamo")
+    """Import what only some detectors need, and is large."""
+    importlib.import_module(_TRAINING)
 
 
 def main(arguments: Sequence[str]) -> None:

@@ -82,6 +82,9 @@ class Container:
         command = self.command(name, self._snapshots.root / number)
         return Piped(command, self.limits, client, [command[0], "kill", name]), number
 
+    def prepare(self) -> None:
+        """As `Sandbox.prepare`; there is nothing to be prepared."""
+
     def close(self) -> None:
         """As `Sandbox.close`."""
         self._snapshots.close()

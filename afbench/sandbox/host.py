@@ -54,6 +54,7 @@ class Session:
 
     def __init__(self, sandbox: Sandbox, plugin: Plugin[DetectorManifest]) -> None:
         self._manifest, self._limits = plugin.manifest, sandbox.limits
+        self._sandbox = sandbox
         self._answers = Answers(sandbox.limits)
         self._process, number = sandbox.open(plugin.folder)
         self._cpu = self._cpu_seconds()
@@ -77,6 +78,12 @@ class Session:
             raise
         except (AfbenchError, ValueError) as error:
             raise DetectorError(f"detector '{plugin.name}' cannot be built: {error}") from error
+
+    def fit(self, frame: Frame) -> None:
+        """As `call`, for what may train networks."""
+        reply = self._called(frame, self._manifest.limits.seconds + _GRACE)
+        if reply.body.get("trained") is True:
+            self._sandbox.prepare()
 
     def call(
         self, kind: str, body: dict[str, Any] | None = None, arrays: Arrays | None = None
@@ -185,7 +192,8 @@ class SandboxedDetector(Detector):
     def fit(self, cases: Sequence[Case], labels: NDArray[np.bool_]) -> None:
         """As `Detector.fit`."""
         body, arrays = self._session.numbered(cases)
-        self._session.call("fit", body, {**arrays, "labels": np.asarray(labels, dtype=np.bool_)})
+        truth = np.asarray(labels, dtype=np.bool_)
+        self._session.fit(Frame("fit", body, {**arrays, "labels": truth}))
 
     def score(self, cases: Sequence[Case]) -> NDArray[np.float64]:
         """As `Detector.score`."""

@@ -9,6 +9,8 @@ from typing import Final
 
 MIB: Final = 1 << 20
 GIB: Final = 1 << 30
+MAX_MESSAGE: Final = 4096
+"""Bytes of a message between the host and a nursery."""
 
 
 @dataclass(frozen=True, slots=True)

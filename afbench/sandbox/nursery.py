@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import select
 import signal
 import socket
 import sys
@@ -19,11 +18,9 @@ from contextlib import suppress
 from typing import Any, Final, NoReturn
 
 from afbench.sandbox import confine
-from afbench.sandbox.limits import Limits
+from afbench.sandbox.limits import MAX_MESSAGE, Limits
 
-MAX_MESSAGE: Final = 4096
 _DESCRIPTORS: Final = 3
-_IDLE_SECONDS: Final = 1.0
 
 Serve = Callable[[int, int, Limits], None]
 """Serves a detector over two descriptors, in the first process of new namespaces."""
@@ -33,12 +30,12 @@ class Nursery:
     """Does what the host asks over standard input, a socket.
 
     Messages are JSON: `{"do": "spawn", "number", "limits"}` with three descriptors (to read from,
-    to write to, for errors), and `{"do": "end", "number", "reply"}`, which is answered by how the
-    process ended, if so asked.
+    to write to, for errors); `{"do": "end", "number", "reply"}`, which is answered by how the
+    process ended, if so asked; and `{"do": "prepare"}`.
 
     Args:
         serve: is run in each fork.
-        prepare: imports more for the forks to come; is run once, when there is nothing to do.
+        prepare: imports more for the forks to come.
     """
 
     def __init__(self, serve: Serve, prepare: Callable[[], None]) -> None:
@@ -51,18 +48,16 @@ class Nursery:
         confine.adopt_orphans()
         _freeze()
         self._send({"ready": _tried()})
-        prepared = False
         while True:
-            if not prepared and not select.select([self._control], [], [], _IDLE_SECONDS)[0]:
-                prepared = True
-                self._prepare()
-                _freeze()
             text, descriptors, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, _DESCRIPTORS)
             if not text:
                 return
             message = json.loads(text)
             if message["do"] == "spawn":
                 self._spawn(message, descriptors)
+            elif message["do"] == "prepare":
+                self._prepare()
+                _freeze()
             else:
                 ended = self._end(message["number"])
                 if message["reply"]:

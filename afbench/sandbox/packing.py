@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, get_args
 
 import numpy as np
@@ -30,7 +31,7 @@ def put_texts(arrays: Arrays, name: str, texts: Sequence[str]) -> None:
     """
     pieces = [text.encode() for text in texts]
     arrays[name] = np.frombuffer(b"".join(pieces), dtype=np.uint8)
-    arrays[f"{name}.lengths"] = np.array([len(piece) for piece in pieces], dtype=np.int64)
+    arrays[f"{name}.parts"] = np.array([len(piece) for piece in pieces], dtype=np.int64)
 
 
 def take_texts(arrays: Mapping[str, NDArray[Any]], name: str) -> list[str]:
@@ -39,18 +40,7 @@ def take_texts(arrays: Mapping[str, NDArray[Any]], name: str) -> list[str]:
     Raises:
         DetectorError: the arrays are not there, or not what it makes.
     """
-    blob = array_of(arrays, name, "|u1").tobytes()
-    lengths = array_of(arrays, f"{name}.lengths", "<i8")
-    if _total(lengths) != len(blob):
-        broken(f"'{name}' is not as long as it says")
-    found, start = [], 0
-    try:
-        for length in lengths.tolist():
-            found.append(blob[start : start + length].decode())
-            start += length
-    except UnicodeDecodeError:
-        broken(f"'{name}' is no text")
-    return found
+    return _cut(arrays, name, _sizes(arrays, name))
 
 
 def put_talks(arrays: Arrays, name: str, talks: Sequence[Conversation]) -> None:
@@ -59,11 +49,12 @@ def put_talks(arrays: Arrays, name: str, talks: Sequence[Conversation]) -> None:
     Raises:
         ValueError: a role that there is not, or text that holds half a character.
     """
-    turns = [turn for talk in talks for turn in talk]
-    put_texts(arrays, name, [turn["content"] for turn in turns])
-    roles = [ROLES.index(turn["role"]) for turn in turns]
-    arrays[f"{name}.roles"] = np.array(roles, dtype=np.uint8)
-    arrays[f"{name}.turns"] = np.array([len(talk) for talk in talks], dtype=np.int64)
+    pieces = [turn["content"].encode() for talk in talks for turn in talk]
+    roles = [ROLES.index(turn["role"]) for talk in talks for turn in talk]
+    sizes = [len(piece) for piece in pieces]
+    parts = [len(talks), *map(len, talks), *roles, *sizes]
+    arrays[name] = np.frombuffer(b"".join(pieces), dtype=np.uint8)
+    arrays[f"{name}.parts"] = np.array(parts, dtype=np.int64)
 
 
 def take_talks(arrays: Mapping[str, NDArray[Any]], name: str) -> list[list[Message]]:
@@ -72,22 +63,21 @@ def take_talks(arrays: Mapping[str, NDArray[Any]], name: str) -> list[list[Messa
     Raises:
         DetectorError: as `take_texts`.
     """
-    texts = take_texts(arrays, name)
-    roles = array_of(arrays, f"{name}.roles", "|u1")
-    turns = array_of(arrays, f"{name}.turns", "<i8")
-    if len(roles) != len(texts) or _total(turns) != len(texts):
+    parts = _sizes(arrays, name)
+    if not parts or len(parts) < 1 + parts[0]:
+        broken(f"'{name}' has not as many conversations as it says")
+    counts, rest = parts[1 : 1 + parts[0]], parts[1 + parts[0] :]
+    total = sum(counts)
+    if len(rest) != 2 * total:
         broken(f"'{name}' has not as many turns as it says")
-    if roles.max(initial=0) >= len(ROLES):
+    roles, texts = rest[:total], _cut(arrays, name, rest[total:])
+    if max(roles, default=0) >= len(ROLES):
         broken(f"'{name}' has a role that there is not")
-    every = [
-        Message(role=ROLES[role], content=text)
-        for role, text in zip(roles.tolist(), texts, strict=True)
+    turns = iter(zip(roles, texts, strict=True))
+    return [
+        [Message(role=ROLES[role], content=text) for role, text in islice(turns, count)]
+        for count in counts
     ]
-    found, start = [], 0
-    for count in turns.tolist():
-        found.append(every[start : start + count])
-        start += count
-    return found
 
 
 def put_cases(
@@ -184,8 +174,23 @@ def array_of(
     return found
 
 
-def _total(lengths: NDArray[Any]) -> int:
-    """The sum of sizes, none of which may be negative."""
-    if lengths.min(initial=0) < 0:
-        broken("a negative length")
-    return sum(lengths.tolist())  # Python's integers do not overflow
+def _sizes(arrays: Mapping[str, NDArray[Any]], name: str) -> list[int]:
+    """What a text is made of: integers of Python, which do not overflow."""
+    sizes: list[int] = array_of(arrays, f"{name}.parts", "<i8").tolist()
+    if min(sizes, default=0) < 0:
+        broken(f"'{name}' has a negative size")
+    return sizes
+
+
+def _cut(arrays: Mapping[str, NDArray[Any]], name: str, lengths: list[int]) -> list[str]:
+    blob = array_of(arrays, name, "|u1").tobytes()
+    if sum(lengths) != len(blob):
+        broken(f"'{name}' is not as long as it says")
+    found, start = [], 0
+    try:
+        for length in lengths:
+            found.append(blob[start : start + length].decode())
+            start += length
+    except UnicodeDecodeError:
+        broken(f"'{name}' is no text")
+    return found

@@ -95,6 +95,10 @@ class Sandbox(Protocol):
         """
         ...
 
+    def prepare(self) -> None:
+        """A detector trains networks: processes to come may be made ready for it."""
+        ...
+
     def close(self) -> None:
         """End everything."""
         ...

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, Protocol
 
@@ -32,6 +32,8 @@ _LENGTH: Final = struct.Struct(">I")
 _FIELDS: Final = {"v", "kind", "body", "arrays"}
 _MAX_NAME: Final = 200
 _MAX_DIMENSIONS: Final = 6
+_AT_ONCE: Final = 65_536
+_PARTS: Final = 64  # buffers of one writev; the system takes 1024
 
 
 class Ended(Exception):
@@ -112,6 +114,52 @@ class Source(Protocol):
         ...
 
 
+class Buffered:
+    """Reads small things from a descriptor with few calls, and large ones to where they belong.
+
+    Args:
+        read: reads into a view what is there, and says how much; 0 at the end.
+    """
+
+    def __init__(self, read: Callable[[memoryview], int]) -> None:
+        self._read = read
+        self._room = memoryview(bytearray(_AT_ONCE))
+        self._held = self._room[:0]
+
+    def fill(self, view: memoryview) -> None:
+        """As `Source.fill`."""
+        while view:
+            if not self._held:
+                if len(view) >= _AT_ONCE:
+                    view = view[_some(self._read(view)) :]
+                    continue
+                self._held = self._room[: _some(self._read(self._room))]
+            count = min(len(view), len(self._held))
+            view[:count] = self._held[:count]
+            view, self._held = view[count:], self._held[count:]
+
+
+def written(write: Callable[[list[memoryview]], int], parts: Sequence[memoryview]) -> None:
+    """Write buffers whole, as many at once as the system takes.
+
+    Args:
+        write: writes what it can of some buffers, and says how much.
+    """
+    left = [part for part in parts if part]
+    while left:
+        count = write(left[:_PARTS])
+        while left and count >= len(left[0]):
+            count -= len(left.pop(0))
+        if left:
+            left[0] = left[0][count:]
+
+
+def _some(count: int) -> int:
+    if not count:
+        raise Ended
+    return count
+
+
 def broken(why: str) -> NoReturn:
     """The other side does not keep to the protocol.
 
@@ -184,7 +232,8 @@ def loaded(text: bytes, depth: int) -> Any:
     """
     try:
         value = json.loads(text.decode(), parse_constant=_refused, parse_float=_finite)
-        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate could not be written
+        if b"\\u" in text:  # an escape may be half a character, which could not be written
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         broken("no JSON")
     level = [value]

@@ -38,7 +38,7 @@ SPENT: Final = "spent"
 TOKENS_AT: Final = "tokens-at"
 
 _TALKS: Final = {"conversations"}
-_TEXTS: Final = {"continuations", "questions", "poolings"}
+_TEXTS: Final = {"continuations", "questions"}
 _SCALARS: Final[dict[str, type]] = {
     "capability": str, "parent": bool, "temperature": float, "max_new_tokens": int,
     "samples": int, "seed": int,
@@ -72,6 +72,8 @@ def question(method: str, handle: int, *given: Any, **named: Any) -> Frame:
             put_texts(arrays, name, list(value))
         elif name == "layers":
             body[name] = None if value is None else [int(layer) for layer in value]
+        elif name == "poolings":
+            body[name] = [str(one) for one in value]
         elif name == "perturbation":
             body[name] = _put_perturbation(arrays, value)
         else:
@@ -112,6 +114,10 @@ def _argument(name: str, body: Mapping[str, Any], frame: Frame) -> Any:
     value = body[name]
     if name == "layers":
         return None if value is None else [_integer(one) for one in _listed(value)]
+    if name == "poolings":
+        if not all(isinstance(one, str) for one in _listed(value)):
+            broken("a list that is none")
+        return value
     if name == "perturbation":
         return _take_perturbation(frame, value)
     kind = _SCALARS[name]

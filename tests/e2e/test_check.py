@@ -61,7 +61,7 @@ def edited(baseline: Path, folder: Path, **fields: Any) -> Path:
     return path
 
 
-def test_the_same_detector_is_not_worse_and_computes_nothing(baseline: Path, cache: Path) -> None:
+def test_the_same_detector_is_not_worse(baseline: Path, cache: Path) -> None:
     done = afbench("check", "--baseline", "probe.json", "--json", cache=cache)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from afbench.detection.guard import guarded
@@ -288,7 +289,11 @@ def test_a_sandbox_that_is_gone_is_made_anew(view: Any, bubblewrap: None, tmp_pa
         detector = make()
         nursery = sandbox._nursery
         assert nursery is not None
+        inside = psutil.Process(nursery._process.pid).children(recursive=True)
+        assert len(inside) >= 3
         nursery._process.kill()
+        _, alive = psutil.wait_procs(inside, timeout=60)
+        assert not alive
         with pytest.raises(DetectorError, match="its process"):
             detector.fit(*cases_of(tmp_path))
         again = make()

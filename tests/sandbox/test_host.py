@@ -35,6 +35,18 @@ def test_scores_are_those_of_a_run_in_process(
     np.testing.assert_array_equal(here[1], there[1])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(SHIPPED.detectors))
+def test_every_shipped_detector_can_be_isolated(
+    everyone: SandboxFactory, tmp_path: Path, name: str
+) -> None:
+    plugin = SHIPPED.get("detector", name)
+    here = scored(detector_factory(plugin), plugin, tmp_path / "here")
+    there = scored(everyone(plugin), plugin, tmp_path / "there")
+    assert here[0] == there[0]
+    np.testing.assert_array_equal(here[1], there[1])
+
+
 def test_the_bill_is_that_of_a_run_in_process(box: SandboxFactory, tmp_path: Path) -> None:
     plugin = SHIPPED.get("detector", "prompt-probe")
     bills = []
