@@ -149,8 +149,11 @@ class Bubblewrap:
             # Root makes the view, then takes a user who owns nothing: as root in a user namespace
             # it would still own root's files, and the kernel would not count its processes.
             arguments += ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+        # Before what is shown: that may lie in it, where a checkout does.
+        arguments += ["--perms", "1777", "--size", size, "--tmpfs", "/tmp"]
         for path in self._view.above:  # bubblewrap makes them for its own user alone
-            arguments += ["--perms", "0755", "--dir", str(path)]
+            if path != Path("/tmp"):
+                arguments += ["--perms", "0755", "--dir", str(path)]
         for path in self._view.shown:
             arguments += ["--ro-bind", str(path), str(path)]
         for path in self._view.covered:
@@ -162,7 +165,6 @@ class Bubblewrap:
         return [
             *arguments, "--proc", "/proc", "--dev", "/dev",
             "--perms", "1777", "--size", size, "--tmpfs", "/dev/shm",
-            "--perms", "1777", "--size", size, "--tmpfs", "/tmp",
             "--dir", _DETECTORS, "--dir", _DETECTOR, "--ro-bind", str(source), target,
             "--remount-ro", "/dev", "--remount-ro", "/", "--chdir", "/",
         ]  # fmt: skip

@@ -110,10 +110,6 @@ class Session:
         handles = [[number, *shape, tier] for number, shape in described.items()]
         return {"handles": handles}, arrays
 
-    def close(self) -> None:
-        """End the process."""
-        self._end()
-
     def _cpu_seconds(self) -> int:
         return self._limits.cpu(self._manifest.limits.seconds)
 

@@ -176,16 +176,27 @@ class Piped:
                 with suppress(subprocess.TimeoutExpired):
                     self._process.wait(1.0)
             code = self._process.poll()
+            # First what takes long: it goes on where a time limit interrupts what follows.
+            killer = self._started(self._kill) if self._kill else None
             self._process.kill()
-            self._process.wait()
-            if self._kill:
-                with suppress(OSError, subprocess.TimeoutExpired):
-                    subprocess.run(
-                        self._kill, env=self._environment, capture_output=True, timeout=_PATIENCE
-                    )
             self.channel.close()
             self._ending = _ending_of(code)
+            self._process.wait()
+            if killer is not None:
+                with suppress(subprocess.TimeoutExpired):
+                    killer.wait(_PATIENCE)
         return self._ending
+
+    def _started(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
+        nowhere = subprocess.DEVNULL
+        return subprocess.Popen(
+            command,
+            stdin=nowhere,
+            stdout=nowhere,
+            stderr=nowhere,
+            env=self._environment,
+            start_new_session=True,
+        )
 
 
 def _ending_of(code: int | None) -> Ending:

@@ -9,7 +9,7 @@ from afbench.regression.metrics import metric_of
 from afbench.regression.paired import Procedure
 from tests.regression.drawn import common_errors, drawn_cases
 
-CHECKS = 60
+CHECKS = 40
 
 
 def checks(shift: float, *, allowed: float = 0.02) -> list[Change]:
