@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT_METRIC: Final = "auroc"
 DEFAULT_MAX_DROP: Final = 0.02
-"""About what another seed of a detector moves on a small organism (docs/regression-checks.md)."""
+"""Twice what another seed of the probe takes off on average (docs/regression-checks.md)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,3 +121,13 @@ def test_a_baseline_made_on_a_gpu_asks_for_one(tmp_path: Path) -> None:
             machine(tmp_path).bench(versions)
     local = machine(tmp_path).bench({"afbench": "0.2.0"}).local
     assert local.identity == {}  # float32 on a CPU
+
+
+def test_a_crash_never_ends_with_the_code_that_means_worse() -> None:
+    from afbench.cli.check import _no_unexpected_errors
+
+    unexpected = pytest.raises(AfbenchError, match="unexpected error: ZeroDivisionError")
+    with unexpected, _no_unexpected_errors():
+        print(1 / 0)
+    with pytest.raises(UnknownNameError), _no_unexpected_errors():
+        choose_detectors(["nobodys"], CATALOG)
