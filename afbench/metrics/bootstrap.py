@@ -19,9 +19,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from afbench.metrics.arrays import Floats, Ints, Weights, require_same_length
+from afbench.metrics.memo import Memo, key_of
 
 _CELLS_PER_CHUNK = 2_000_000
 """Weights held at a time. It decides which random numbers a replicate gets: keep it fixed."""
+
+_Drawn = tuple[Ints, tuple[Weights, ...]]
+"""The cluster of each case [n], and how often each cluster is drawn, chunk by chunk [r, clusters].
+"""
+_DRAWN: Memo[_Drawn] = Memo(
+    128_000_000, size=lambda drawn: drawn[0].nbytes + sum(part.nbytes for part in drawn[1])
+)
 
 
 def cluster_weights(
@@ -83,12 +91,26 @@ def _weight_chunks(
     n = require_same_length(organisms=organisms, scenarios=scenarios, strata=strata)
     if n == 0:
         raise ValueError("there are no cases to resample")
+    key = key_of(organisms, scenarios, strata, replicates, seed, _CELLS_PER_CHUNK)
+    known = _DRAWN.find(key)
+    if known is not None:
+        of_case, parts = known
+        for counts in parts:
+            yield np.take(counts, of_case, axis=1)
+        return
     clusters = _sort_out(organisms, scenarios, strata)
     rng = np.random.default_rng(seed)
     step = max(1, _CELLS_PER_CHUNK // n)
+    # What would be too large to keep is not gathered either.
+    fits = 4 * replicates * int(clusters.per_organism.sum()) < _DRAWN.max_bytes
+    drawn: list[Weights] = []
     for start in range(0, replicates, step):
         counts = _draw(clusters, min(step, replicates - start), rng)
+        if fits:
+            drawn.append(counts)
         yield np.take(counts, clusters.of_case, axis=1)
+    if fits:
+        _DRAWN.keep(key, (clusters.of_case, tuple(drawn)))
 
 
 def _sort_out(organisms: Ints, scenarios: Ints, strata: Ints | None) -> _Clusters:

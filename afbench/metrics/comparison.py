@@ -21,9 +21,9 @@ from afbench.metrics.arrays import (
     require_same_length,
 )
 from afbench.metrics.bootstrap import replicate
-from afbench.metrics.detection_figures import auroc_parts
+from afbench.metrics.detection_figures import Auroc
 from afbench.metrics.figures import Figure
-from afbench.metrics.folds import Statistic
+from afbench.metrics.folds import Statistic, mean_over_folds
 
 MIN_ORGANISMS = 5
 """Fewest organisms that a rank correlation over organisms is computed from."""
@@ -66,16 +66,19 @@ def compare_auroc(
         labels, organisms, scenarios, folds: as in `detection_figures`.
         rival: name of the second detector, carried into the result.
     """
-    cases, first_statistic = auroc_parts(first, labels, organisms, scenarios, folds)
-    _, second_statistic = auroc_parts(second, labels, organisms, scenarios, folds)
+    ours, theirs = (
+        Auroc(scores, labels, organisms, scenarios, folds) for scores in (first, second)
+    )
+    cases = ours.cases
     if cases.reason is not None:
         refusal = Figure.refused(cases.reason, n=len(labels))
         return Comparison(rival=rival, difference=refusal, p_value=None, tied=True)
 
-    statistic = difference_of(first_statistic, second_statistic)
-    resampled = cases.replicates(statistic, replicates, seed)
+    resampled = mean_over_folds(
+        ours.replicates_by_fold(replicates, seed) - theirs.replicates_by_fold(replicates, seed)
+    )
     difference = Figure.from_replicates(
-        cases.value(statistic),
+        float(np.mean(ours.by_fold() - theirs.by_fold())),
         resampled,
         n=len(cases.used),
         clusters=cases.clusters,
@@ -134,8 +137,8 @@ def excess_over_best(
         return Comparison(difference=refusal, p_value=None, tied=True)
     points = {}
     for name in sorted(rivals):
-        cases, statistic = auroc_parts(rivals[name], labels, organisms, scenarios, folds)
-        points[name] = cases.value(statistic) if cases.reason is None else 0.0
+        auroc = Auroc(rivals[name], labels, organisms, scenarios, folds)
+        points[name] = auroc.value() if auroc.cases.reason is None else 0.0
     best = max(points, key=points.__getitem__)
     return compare_auroc(
         scores,

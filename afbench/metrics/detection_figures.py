@@ -10,6 +10,9 @@ and returns a `Figure` whose n counts the cases in use, its clusters their organ
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import ClassVar
+
 import numpy as np
 
 from afbench.metrics.arrays import (
@@ -28,8 +31,9 @@ from afbench.metrics.detection import (
     tpr_at_fpr_replicates,
 )
 from afbench.metrics.figures import Figure
-from afbench.metrics.folds import FoldedCases, Need, Statistic, fold_cases
+from afbench.metrics.folds import FoldedCases, Need, Statistic, fold_cases, mean_over_folds
 from afbench.metrics.intervals import newcombe_auroc, wilson
+from afbench.metrics.memo import Memo, key_of
 
 MIN_CLASS_CASES = 5
 """Fewest cases of a class that a rate or an AUROC is computed from."""
@@ -50,14 +54,15 @@ def auroc_figure(
     folds: Ints | None = None,
 ) -> Figure:
     """Area under the ROC curve, ties one half; refused below 5 cases of either class."""
-    cases, statistic = auroc_parts(scores, labels, organisms, scenarios, folds)
+    auroc = Auroc(scores, labels, organisms, scenarios, folds)
+    cases = auroc.cases
     if cases.reason is not None:
         return _refusal(cases.reason, organisms)
-    value = cases.value(statistic)
+    value = auroc.value()
     used = labels[cases.used]
     return Figure.from_replicates(
         value,
-        cases.replicates(statistic, replicates, seed),
+        mean_over_folds(auroc.replicates_by_fold(replicates, seed)),
         n=len(used),
         clusters=cases.clusters,
         note=cases.note,
@@ -78,6 +83,52 @@ def auroc_parts(
         return auroc_replicates(scores[part], labels[part], weights)
 
     return cases, statistic
+
+
+class Auroc:
+    """An AUROC that is needed more than once: by itself, and beside those of other scores.
+
+    Attributes:
+        cases: what it rests on, which depends on no score; `reason` says where it has no value.
+    """
+
+    _KEPT: ClassVar[Memo[Floats]] = Memo(32_000_000, size=lambda values: values.nbytes)
+
+    def __init__(
+        self,
+        scores: Floats,
+        labels: Bools,
+        organisms: Ints,
+        scenarios: Ints,
+        folds: Ints | None,
+    ) -> None:
+        self.cases, self._statistic = auroc_parts(scores, labels, organisms, scenarios, folds)
+        self._key = key_of(scores, labels, organisms, scenarios, folds)
+
+    def value(self) -> float:
+        """Averaged over folds."""
+        return float(np.mean(self.by_fold()))
+
+    def by_fold(self) -> Floats:
+        """Of each fold, [folds]; read-only."""
+        return self._kept(
+            key_of(self._key, "value"), lambda: self.cases.value_by_fold(self._statistic)
+        )
+
+    def replicates_by_fold(self, replicates: int, seed: int) -> Floats:
+        """Of each fold in each bootstrap replicate, [folds, R]; read-only."""
+        return self._kept(
+            key_of(self._key, replicates, seed),
+            lambda: self.cases.replicates_by_fold(self._statistic, replicates, seed),
+        )
+
+    def _kept(self, key: bytes, make: Callable[[], Floats]) -> Floats:
+        known = self._KEPT.find(key)
+        if known is not None:
+            return known
+        values = make()
+        values.flags.writeable = False
+        return self._KEPT.keep(key, values)
 
 
 def negatives_needed(fpr: float) -> int:

@@ -72,41 +72,55 @@ class FoldedCases:
 
     def value(self, statistic: Statistic) -> float:
         """The statistic on the cases themselves, averaged over folds."""
+        return float(np.mean(self.value_by_fold(statistic)))
+
+    def value_by_fold(self, statistic: Statistic) -> Floats:
+        """The statistic on each fold's cases, [folds]."""
         ones = [np.ones((1, len(part)), dtype=np.float32) for part in self.parts]
-        return float(
-            np.mean([statistic(part, one)[0] for part, one in zip(self.parts, ones, strict=True)])
+        return np.array(
+            [statistic(part, one)[0] for part, one in zip(self.parts, ones, strict=True)]
         )
 
     def replicates(self, statistic: Statistic, replicates: int, seed: int) -> Floats:
-        """The same for each bootstrap replicate, [R].
+        """The same for each bootstrap replicate, [R]."""
+        return mean_over_folds(self.replicates_by_fold(statistic, replicates, seed))
 
-        A fold that lost a whole class in a replicate is left out of that replicate's average.
-        """
+    def replicates_by_fold(self, statistic: Statistic, replicates: int, seed: int) -> Floats:
+        """The statistic of each fold in each bootstrap replicate, [folds, R]."""
         used = self.used
         ends = np.cumsum([len(part) for part in self.parts])[:-1]
         places = np.split(np.arange(len(used)), ends)
 
-        def mean_over_folds(weights: Weights) -> Floats:
-            values = np.stack(
+        def by_fold(weights: Weights) -> Floats:
+            return np.stack(
                 [
                     statistic(part, np.take(weights, place, axis=1))
                     for part, place in zip(self.parts, places, strict=True)
-                ]
+                ],
+                axis=1,
             )
-            defined = np.isfinite(values)
-            total = np.where(defined, values, 0.0).sum(axis=0)
-            mean = np.full(values.shape[1], np.nan)
-            np.divide(total, defined.sum(axis=0), out=mean, where=defined.any(axis=0))
-            return mean
 
-        return replicate(
-            mean_over_folds,
+        values = replicate(
+            by_fold,
             self.organisms[used],
             self.scenarios[used],
             self.strata[used],
             replicates=replicates,
             seed=seed,
         )
+        return np.ascontiguousarray(values.T)
+
+
+def mean_over_folds(values: Floats) -> Floats:
+    """The mean over folds of values [folds, R], each fold counting once.
+
+    A fold that lost a whole class in a replicate (NaN) is left out of that replicate's mean.
+    """
+    defined = np.isfinite(values)
+    total = np.where(defined, values, 0.0).sum(axis=0)
+    mean = np.full(values.shape[1], np.nan)
+    np.divide(total, defined.sum(axis=0), out=mean, where=defined.any(axis=0))
+    return mean
 
 
 def fold_cases(
