@@ -121,6 +121,14 @@ class LeaderboardError(AfbenchError):
     """An entry, a key or a season of the leaderboard is not what it should be."""
 
 
+class NoScoreError(LeaderboardError):
+    """A detector broke its contract where it was scored; `what` may tell what it was shown."""
+
+
+class ServerError(AfbenchError):
+    """The leaderboard's server cannot do what its operator asks."""
+
+
 class UnknownNameError(AfbenchError):
     """No plug-in (or option value) of that name; the nearest ones are suggested."""
 
