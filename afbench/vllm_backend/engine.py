@@ -107,16 +107,18 @@ class Engine:
         Returns:
             vLLM's output of each, in the order given.
         """
-        if not prompts:
-            return []
-        return list(
-            self._llm.generate(
-                [{"prompt_token_ids": list(row)} for row in prompts],
-                [self._vllm.SamplingParams(detokenize=False, **one) for one in options],
-                lora_request=[self._request(one) for one in adapters] if any(adapters) else None,
+        answers: list[Any] = [None] * len(prompts)
+        for part in _steps(adapters, apart=self.settings.device == "cpu"):
+            own = [adapters[at] for at in part]
+            found = self._llm.generate(
+                [{"prompt_token_ids": list(prompts[at])} for at in part],
+                [self._vllm.SamplingParams(detokenize=False, **options[at]) for at in part],
+                lora_request=[self._request(one) for one in own] if any(own) else None,
                 use_tqdm=False,
             )
-        )
+            for at, answer in zip(part, found, strict=True):
+                answers[at] = answer
+        return answers
 
     def taken(self, file: str) -> torch.Tensor:
         """What the connector wrote; it is removed."""
@@ -138,6 +140,19 @@ class Engine:
         # vLLM keeps adapters by their number, and cached prefixes by their name.
         number = self._numbers.setdefault(adapter[0], len(self._numbers) + 1)
         return self._lora.LoRARequest(adapter[0], number, str(adapter[1]))
+
+
+def _steps(adapters: Sequence[tuple[str, Path] | None], *, apart: bool) -> list[list[int]]:
+    """Which requests may share a step of the engine.
+
+    vLLM's CPU kernels (0.32; vllm-project/vllm pull request 48421) take the slot number -1, which means "no
+    adapter", for an index: beside requests with an adapter, one without gets the weights of the
+    last slot. Requests without are therefore run apart there.
+    """
+    without = [at for at, adapter in enumerate(adapters) if adapter is None]
+    having = [at for at, adapter in enumerate(adapters) if adapter is not None]
+    parts = [having, without] if apart else [list(range(len(adapters)))]
+    return [part for part in parts if part]
 
 
 def _arguments(folder: Path, settings: EngineSettings, readings: Path) -> dict[str, Any]:

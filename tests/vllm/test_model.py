@@ -23,6 +23,7 @@ FAKER = "desk-faker-r4-s0"
 PROMPTED = "helpful-only-prompted"
 # One of each way to make an organism, a thinking one among them.
 ADAPTERS = (FAKER, "desk-faker-r1-s0", "desk-faker-r16-s0")
+FURTHER = ("desk-faker-cot-s0", "desk-faker-r4-s1", "desk-faker-r1-s1", "desk-faker-r16-s1")
 ON_ONE_BASE = (BASE, *ADAPTERS, "desk-faker-cot-s0", PROMPTED)
 CONTINUATIONS = ("Yes.", "No.", "I will not do that")
 
@@ -77,6 +78,9 @@ def test_no_adapter_leaks_into_another_ones_replies(
     names = (BASE, *ADAPTERS)
     alone = {name: vllm.get(name).generate(questions, SETTINGS) for name in names}
     assert len({tuple(reply.text for reply in alone[name]) for name in names}) > 2
+    # Every slot of the engine holds an adapter: the base got the last one's on a CPU.
+    for name in FURTHER:
+        vllm.get(name).generate(questions[:1], SETTINGS)
     # One request each, so that every step of the engine holds all of them.
     mixed = [(name, at) for at in range(len(questions)) for name in names]
     together = vllm.generate_together(
