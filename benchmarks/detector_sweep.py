@@ -2,7 +2,8 @@
 
 `--run` makes the records in leaderboard/results/nano-zoo/ by `afbench run -d all -o all --split
 all`, which goes on where it was when it is killed. The tables in leaderboard/detectors/ are written
-from the records that are there; the text around the tables in its README.md is kept.
+from the records that are there; the text around the tables in its README.md is kept. Beside the
+records, in leaderboard/curves/, it keeps ROC curves and paired comparisons for the site.
 """
 
 from __future__ import annotations
@@ -19,7 +20,10 @@ from pathlib import Path
 
 from afbench.cases.splits import SPLITS
 from afbench.results.record import load_record
+from afbench.results.score_file import NAME, read_scores
 from afbench.results.sweep_report import write_report
+from afbench.site.curves import CURVES, curves_of
+from afbench.store import write_json
 
 ROOT = Path(__file__).parents[1]
 LEADERBOARD = ROOT / "leaderboard"
@@ -53,7 +57,15 @@ def make_records(
         for record in found if isinstance(found, list) else [found]:
             kept.append(results / f"{record['settings']['split']}.json")
             shutil.copy(record["path"], kept[-1])
+            keep_curves(Path(record["path"]), kept[-1])
     return kept
+
+
+def keep_curves(source: Path, kept: Path) -> None:
+    """What the site needs of scores, which are gone with the run's folder."""
+    made = curves_of(load_record(source), read_scores(source.parent / NAME))
+    board = kept.parents[2]
+    write_json(board / CURVES / kept.parent.name / kept.name, made.model_dump(mode="json"))
 
 
 def main() -> int:
