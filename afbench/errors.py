@@ -121,6 +121,10 @@ class LeaderboardError(AfbenchError):
     """An entry, a key or a season of the leaderboard is not what it should be."""
 
 
+class ReplayError(LeaderboardError):
+    """The same run stands on the leaderboard already."""
+
+
 class NoScoreError(LeaderboardError):
     """A detector broke its contract where it was scored; `what` may tell what it was shown."""
 

@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "afbench"
 ORDER = [
     "errors", "messages", "store", "metrics", "catalog", "environments", "models", "remote",
     "vllm_backend", "rollouts", "cases", "judging", "detection", "sandbox", "certification",
-    "figures", "results", "contract", "regression", "zoo", "submission", "leaderboard", "importers",
-    "cli",
+    "figures", "results", "contract", "regression", "zoo", "submission", "leaderboard", "server",
+    "site", "importers", "cli",
 ]  # fmt: skip
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

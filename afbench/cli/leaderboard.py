@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from afbench.cli import server, site
 from afbench.cli.options import AsJson, Plugins, Sandbox, Trust
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="leaderboard",
-    help="Sign and check entries; seal, score and reveal a season.",
+    help="Sign and check entries; seal, score and reveal a season; serve submissions; the site.",
     no_args_is_help=True,
     add_completion=False,
 )
@@ -259,6 +260,10 @@ def reveal(
     seed = read_seed(seed_file) if seed_file is not None else None
     folder = publish(board, sealed, season, today, seed)
     print(f"Revealed: {folder}. Anybody can check it: afbench leaderboard validate --board {board}")
+
+
+server.add_to(app)
+site.add_to(app)
 
 
 def _status(text: str) -> Status:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from afbench import __version__
 from afbench.cases.splits import Fold, Layout, Member
 from afbench.catalog.discovery import Catalog, discover
-from afbench.errors import LeaderboardError, NotEnoughCasesError
+from afbench.errors import LeaderboardError, NoScoreError, NotEnoughCasesError
 from afbench.leaderboard.entry import Entry, Half, signed
 from afbench.leaderboard.release import Ladders, feedback
 from afbench.leaderboard.sealed_set import Cell, SealedSet, check_sealed
@@ -69,8 +69,9 @@ class Blind:
         The same submission is not run twice.
 
         Raises:
-            LeaderboardError: it is not the time for this half, the sealed set is not the one that
-                was committed to, or the detector has no score.
+            LeaderboardError: it is not the time for this half, or the sealed set is not the one
+                that was committed to.
+            NoScoreError: the detector has no score.
             AfbenchError: as for a run.
         """
         rules = read_season(self.board, self.season)
@@ -90,7 +91,7 @@ class Blind:
         row = row_of(record, submission.plugin.name)
         problem = row.error or row.unavailable
         if problem:
-            raise LeaderboardError(f"it has no score: {problem}", where=row.name)
+            raise NoScoreError(f"it has no score: {problem}", where=row.name)
         return record
 
     def entry(
@@ -102,6 +103,7 @@ class Blind:
         *,
         account: str | None = None,
         bundle: str | None = None,
+        ladders: Ladders | None = None,
     ) -> Scored:
         """A signed entry of the status `verified`; of the feedback half, with what is released.
 
@@ -110,6 +112,7 @@ class Blind:
         Args:
             account: whose submissions share one Ladder; the detector's name if None.
             bundle: the digest of the bundle that it came in.
+            ladders: what was released before; None for what ladder.json says.
 
         Raises:
             LeaderboardError, AfbenchError: as `record`.
@@ -120,7 +123,7 @@ class Blind:
         name = submission.plugin.name
         row = row_of(record, name)
         floors = [one for one in record.detectors if one.floor and one.name != name]
-        ladders = Ladders.load(self.folder)
+        ladders = Ladders.load(self.folder) if ladders is None else ladders
         if half == "feedback":
             account = account or name
             row, best = feedback(row, ladders.best.get(account), rules.step)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from afbench.errors import AfbenchError, LeaderboardError
+from afbench.errors import AfbenchError, LeaderboardError, ReplayError
 from afbench.leaderboard.entry import Entry, Status, read_entry, signed, verify
 from afbench.leaderboard.keys import SigningKey, VerifyingKey, load_public_keys
 from afbench.leaderboard.sealed_set import revealed_problem
@@ -99,13 +99,24 @@ def add(board: Path, entry: Entry) -> Path:
         LeaderboardError: it is there already, or `validate` would refuse it.
         StorageError: it could not be written.
     """
+    path = check_new(board, entry)
+    write_json(path, entry.content())
+    return path
+
+
+def check_new(board: Path, entry: Entry) -> Path:
+    """The place of an entry that may be added.
+
+    Raises:
+        ReplayError: the same run is there already.
+        LeaderboardError: `validate` would refuse it.
+    """
     path = board / RESULTS / entry.file
     if path.exists():
-        raise LeaderboardError("the entry is there already", where=str(entry.file))
+        raise ReplayError("the entry is there already", where=str(entry.file))
     report = validate(board)
     records = {one.record: one.file for one in report.entries}
     _check(board, entry, load_public_keys(board / KEYS), records)
-    write_json(path, entry.content())
     return path
 
 
@@ -213,7 +224,7 @@ def _check(board: Path, entry: Entry, keys: Any, seen: dict[str, Path]) -> None:
                 f"scored on a sealed set that season '{entry.season}' has not committed to"
             )
     if entry.record in seen:
-        raise LeaderboardError(f"a replay: the same record stands in {seen[entry.record]}")
+        raise ReplayError(f"a replay: the same record stands in {seen[entry.record]}")
 
 
 def _check_public(entry: Entry, rules: Season) -> None:

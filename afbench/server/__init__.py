@@ -1,0 +1,1 @@
+"""The leaderboard's server: uploads, a queue, workers, and what came of each submission."""
