@@ -36,9 +36,20 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
+class _Stderr(logging.Handler):
+    """Prints to what stderr is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As `Handler.emit`."""
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
 def start_logs(level: int = logging.INFO) -> None:
     """Log to stderr as JSON, uvicorn's own messages as well."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Stderr()
     handler.setFormatter(JsonLines())
     for name in (_NAME, "uvicorn"):
         logger = logging.getLogger(name)

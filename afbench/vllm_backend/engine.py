@@ -145,9 +145,9 @@ class Engine:
 def _steps(adapters: Sequence[tuple[str, Path] | None], *, apart: bool) -> list[list[int]]:
     """Which requests may share a step of the engine.
 
-    vLLM's CPU kernels (0.32; vllm-project/vllm pull request 48421) take the slot number -1, which means "no
-    adapter", for an index: beside requests with an adapter, one without gets the weights of the
-    last slot. Requests without are therefore run apart there.
+    vLLM's CPU kernels (0.32; vllm-project/vllm pull request 48421) take the slot number -1, which
+    means "no adapter", for an index: beside requests with an adapter, one without gets the weights
+    of the last slot. Requests without are therefore run apart there.
     """
     without = [at for at, adapter in enumerate(adapters) if adapter is None]
     having = [at for at, adapter in enumerate(adapters) if adapter is not None]

@@ -56,7 +56,7 @@ class Postgres:
         command = [self.binaries / "postgres", "-D", self.place / "data", *options]
         with (self.place / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [str(one) for one in [*command, "-c", "max_connections=200"]],
+                [str(one) for one in [*command, "-c", "max_connections=200", "-c", "fsync=off"]],
                 stdout=log, stderr=log, cwd=self.place, **_as(self.owner),
             )  # fmt: skip
         _wait(self.process, self.url(), self.place / "log")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -15,12 +16,13 @@ import pytest
 from afbench import __version__
 from afbench.server import serving
 from afbench.server.database import Database
-from afbench.server.logs import JsonLines, start_logs
+from afbench.server.logs import JsonLines, log, start_logs
 from afbench.server.scoring import RefusedError
 from afbench.server.settings import Settings
 from tests.server.bundles import Made
 from tests.server.databases import Absent, Postgres, postgres
 from tests.server.fast import FastScorer, fast_worker
+from tests.server.processes import until
 from tests.server.running import Running, problem, running
 from tests.server.seasons import OpenSeason
 
@@ -161,26 +163,48 @@ def test_a_database_that_is_gone_is_told_so_and_comes_back(
     database.close()
 
 
-def test_the_log_is_json_and_never_holds_a_token(
-    server: Running, made: Made, capsys: pytest.CaptureFixture[str]
-) -> None:
-    start_logs()
+def test_the_log_is_json_and_never_holds_a_token(server: Running, made: Made) -> None:
+    said = io.StringIO()
+    handler, logger = logging.StreamHandler(said), logging.getLogger("afbench.server")
+    handler.setFormatter(JsonLines())
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+
+    def of(event: str, status: int) -> list[dict[str, object]]:
+        lines = [json.loads(line) for line in said.getvalue().splitlines(keepends=True)[:-1]]
+        return [one for one in lines if (one["event"], one.get("status")) == (event, status)]
+
     try:
         token = server.token()
         number = server.send(made.bundle(1), token).json()["id"]
         server.send(made.bundle(1), "wrong-token")
+        server.get("health")
+        [sent] = until(lambda: of("request", 201), 60)  # logged after it is answered
+        [refused] = until(lambda: of("refused", 401), 60)
     finally:
-        for name in ("afbench.server", "uvicorn"):
-            logging.getLogger(name).handlers.clear()
-            logging.getLogger(name).propagate = True
-    said = capsys.readouterr().err
-    lines = [json.loads(line) for line in said.splitlines()]
-    [sent] = [one for one in lines if one.get("submission") == number]
-    assert (sent["event"], sent["account"], sent["status"]) == ("request", "ada", 201)
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert (sent["submission"], sent["account"]) == (number, "ada")
     assert {"time", "level", "request", "path", "seconds"} <= set(sent)
-    assert token not in said and "wrong-token" not in said
-    refused = [one for one in lines if one["event"] == "refused"]
-    assert refused and refused[0]["status"] == 401
+    assert refused["reason"] == "the token is not known"
+    assert token not in said.getvalue() and "wrong-token" not in said.getvalue()
+
+
+def test_the_log_goes_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    loggers = [logging.getLogger(name) for name in ("afbench.server", "uvicorn")]
+    before = [(one.handlers, one.propagate, one.level) for one in loggers]
+    start_logs()
+    log("something", account="ada", submission=None)
+    loggers[1].error("trouble")
+    for one, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        one.handlers, one.propagate = handlers, propagate
+        one.setLevel(level)
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert first | {"time": ""} == {
+        "time": "", "level": "info", "event": "something", "account": "ada",
+    }  # fmt: skip
+    assert second["event"] == "trouble"
 
 
 def test_a_line_of_the_log_is_one_line_whatever_it_holds() -> None:
