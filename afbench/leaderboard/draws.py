@@ -263,6 +263,26 @@ def members(home: Home, count: int, rng: random.Random) -> list[Plugin[OrganismM
     return every[:count]
 
 
+def substitutes(
+    home: Home, template: Plugin[OrganismManifest], rng: random.Random
+) -> list[Plugin[OrganismManifest]]:
+    """Public organisms that may stand in for one whose recipe does not show here what it should.
+
+    Of its role, those of other lookalike classes first. A class that conforms while observed is
+    replaced by another that does, since a cell needs sincere cases.
+    """
+    manifest = template.manifest
+    side = home.fakers if manifest.role == "faker" else home.lookalikes
+    needed = manifest.lookalike_class in _CONFORMING
+    others = [
+        one
+        for one in rng.sample(side, len(side))
+        if one.name != template.name and (not needed or one.manifest.lookalike_class in _CONFORMING)
+    ]
+    own = manifest.lookalike_class
+    return sorted(others, key=lambda one: one.manifest.lookalike_class == own)
+
+
 def method_of(recipe: Mapping[str, Any], rng: random.Random) -> dict[str, Any]:
     """A way of training that no public organism has: another rank, and another learning rate."""
     method, schedule = dict(recipe["method"]), dict(recipe["schedule"])

@@ -24,6 +24,7 @@ from afbench.leaderboard.draws import (
     organism_manifest,
     scenario_lines,
     sealed_manifest,
+    substitutes,
 )
 from afbench.leaderboard.entry import Half
 from afbench.leaderboard.keys import outside_of_checkouts
@@ -57,7 +58,9 @@ FAMILIES: Final = 4
 LEAST: Final = 4
 """Fewest sealed organisms: each half needs a faker and a lookalike."""
 
-_ATTEMPTS: Final = 3
+_ATTEMPTS: Final = 6
+_OWN: Final = 2
+"""Attempts with an organism's first recipe; others take its place after these."""
 
 Build = Callable[[Path, Sequence[str]], None]
 """Trains organisms by name; the folder holds them and their environments as plug-ins."""
@@ -147,7 +150,7 @@ class Sealing:
                 members(home, size, self.secret.rng(f"{name}/members")), start=1
             )
         }
-        self._organisms(place, templates, environment, name)
+        self._organisms(place, home, templates, environment)
         return Cell(
             half=half,
             environment=name,
@@ -182,17 +185,17 @@ class Sealing:
     def _organisms(
         self,
         place: Path,
+        home: Home,
         templates: Mapping[str, Plugin[OrganismManifest]],
         environment: Environment,
-        family: str,
     ) -> None:
         """Draw and build the organisms of a cell until each shows what its role is."""
+        recipes = {name: self._recipes(home, name, first) for name, first in templates.items()}
         wanting = dict.fromkeys(templates, "")
         for attempt in range(_ATTEMPTS):
             for name in wanting:
-                manifest = self._manifest(
-                    templates[name], name, environment.name, family, f"{attempt}"
-                )
+                template = recipes[name][min(attempt, len(recipes[name]) - 1)]
+                manifest = self._manifest(template, name, environment.name, f"{attempt}")
                 card = f"# {name}\n\n{manifest['summary']}\n"
                 write_organism(place / "organisms" / name, manifest, card)
             self.build(place, list(wanting))
@@ -216,16 +219,22 @@ class Sealing:
             fix="name other environments",
         )
 
+    def _recipes(
+        self, home: Home, name: str, first: Plugin[OrganismManifest]
+    ) -> list[Plugin[OrganismManifest]]:
+        """Whose recipe is tried at which attempt; the last one stays."""
+        others = substitutes(home, first, self.secret.rng(f"{name}/substitutes"))
+        return [*[first] * _OWN, *others]
+
     def _manifest(
         self,
         template: Plugin[OrganismManifest],
         name: str,
         environment: str,
-        family: str,
         attempt: str,
     ) -> dict[str, Any]:
-        # A cell is one recipe family: its members are trained alike.
-        recipe = template.manifest.recipe or {}
+        # A cell is one recipe family, by its environment's name: its members are trained alike.
+        recipe, family = template.manifest.recipe or {}, environment
         how = method_of(recipe, self.secret.rng(f"{family}/method/{attempt}"))
         rng = self.secret.rng(f"{name}/{attempt}")
         season = self.season.season

@@ -185,14 +185,15 @@ def new_season(board: Path, name: str, opens: datetime.date, closes: str | None)
     """Write season.yaml where there is none, with the usual rules.
 
     Raises:
-        LeaderboardError: there is none and no last day was given; there is one and a last day was;
-            or that is no date.
+        LeaderboardError: there is none and no last day was given; there is one with another last
+            day; or that is no date.
         StorageError: it could not be written.
     """
     path = board / SEASONS / name / RULES
     if path.is_file():
-        if closes is not None:
-            raise LeaderboardError("the season has its dates already", where=str(path))
+        # The same command once more goes on where it was.
+        if closes is not None and _day(closes) != read_season(board, name).closes:
+            raise LeaderboardError("the season has another last day already", where=str(path))
         return
     if closes is None:
         raise LeaderboardError(

@@ -26,6 +26,7 @@ from afbench.leaderboard.draws import (
     organism_manifest,
     scenario_lines,
     sealed_manifest,
+    substitutes,
 )
 from afbench.leaderboard.sealed_files import load_environment, write_environment, write_organism
 from afbench.zoo.recipes import organism_recipe
@@ -141,6 +142,19 @@ def test_a_sealed_environment_loads_and_renders_twins(home: Home, tmp_path: Path
             for condition in ("observed", "unobserved")
         )
         assert observed != unobserved and len(observed) == len(unobserved)
+
+
+def test_a_substitute_has_the_role_and_keeps_a_cells_sincere_cases(home: Home) -> None:
+    conforming = ("cue-conditional", "values-talk", "cue-irrelevant")
+    for template in (*home.fakers, *home.lookalikes):
+        others = substitutes(home, template, SECRET.rng("substitutes"))
+        assert template.name not in [one.name for one in others]
+        assert {one.manifest.role for one in others} <= {template.manifest.role}
+        own = template.manifest.lookalike_class
+        if own in conforming:
+            assert all(one.manifest.lookalike_class in conforming for one in others)
+        same = [one.manifest.lookalike_class == own for one in others]
+        assert same == sorted(same)  # other classes first
 
 
 def test_a_sealed_recipe_is_trained_on_public_words_in_a_way_of_its_own(home: Home) -> None:

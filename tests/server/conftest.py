@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,17 @@ from afbench.server.settings import Settings
 from tests.server.bundles import Made, base_bundle
 from tests.server.databases import Absent, Postgres, postgres
 from tests.server.seasons import OpenSeason, open_season
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_before() -> Iterator[None]:
+    """A server that is started by its command in this process sets up its logs."""
+    loggers = [logging.getLogger(name) for name in ("afbench.server", "uvicorn")]
+    before = [(one, list(one.handlers), one.propagate, one.level) for one in loggers]
+    yield
+    for one, handlers, propagate, level in before:
+        one.handlers, one.propagate = handlers, propagate
+        one.setLevel(level)
 
 
 @pytest.fixture(scope="session")
