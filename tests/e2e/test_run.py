@@ -39,11 +39,19 @@ BODIES = {
 }
 
 
-def afbench(*arguments: str, cache: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def afbench(
+    *arguments: str, cache: Path, timeout: float = 600, **options: Any
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "afbench.cli.app", *arguments]
     environment = {**os.environ, "AFBENCH_CACHE": str(cache)}
     return subprocess.run(
-        command, capture_output=True, text=True, cwd=cache, env=environment, timeout=600, **options
+        command,
+        capture_output=True,
+        text=True,
+        cwd=cache,
+        env=environment,
+        timeout=timeout,
+        **options,
     )
 
 
