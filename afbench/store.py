@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 CACHE_VARIABLE = "AFBENCH_CACHE"
 
 # It can only be read by setting it; done once, before any thread is there to see the gap.
-_UMASK = os.umask(0o022)
-os.umask(_UMASK)
+UMASK = os.umask(0o022)
+os.umask(UMASK)
 
 
 def digest_of(value: Any) -> str:
@@ -47,7 +47,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_UMASK)  # mkstemp makes it private
+        os.chmod(temporary, 0o666 & ~UMASK)  # mkstemp makes it private
         os.replace(temporary, path)
         temporary = None
     except OSError as error:

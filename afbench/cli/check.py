@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from afbench.cli.options import AsJson, Plugins
+from afbench.cli.options import AsJson, Cache, Out, Plugins
 
 if TYPE_CHECKING:
     from afbench.cli.progress import TerminalProgress
@@ -36,9 +36,6 @@ Detectors = Annotated[
     ),
 ]
 Jobs = Annotated[int, typer.Option(min=1, help="Processes that score folds side by side.")]
-Cache = Annotated[
-    Path | None, typer.Option(help="The cache (default: AFBENCH_CACHE or the user's).")
-]
 Model = Annotated[
     str | None,
     typer.Option(help="A hub id or a folder: the model that prompted organisms are put on."),
@@ -214,7 +211,7 @@ def save(
         int, typer.Option(min=1, help="Scenarios of each test organism.")
     ] = 100,
     seed: Annotated[int, typer.Option(help="Seed of sampling and of every interval.")] = 0,
-    out: Annotated[Path, typer.Option(help="Where runs are written.")] = Path("runs"),
+    out: Out = Path("runs"),
     jobs: Jobs = 1,
     model: Model = None,
     revision: Revision = None,

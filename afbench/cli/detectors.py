@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from afbench.cli.options import AsJson, Plugins
+from afbench.cli.options import AsJson, Cache, Plugins
 
 app = typer.Typer(
     name="detectors",
@@ -24,9 +24,6 @@ Organisms = Annotated[
         help="An organism's name (a faker alone comes with its lookalikes), or 'all'; "
         "may be repeated.",
     ),
-]
-Cache = Annotated[
-    Path | None, typer.Option(help="The cache (default: AFBENCH_CACHE or the user's).")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of sampling.")]
 

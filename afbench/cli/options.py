@@ -20,6 +20,12 @@ Plugins = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Cache = Annotated[
+    Path | None, typer.Option(help="The cache (default: AFBENCH_CACHE or the user's).")
+]
+Out = Annotated[Path, typer.Option(help="Where runs are written.")]
+Fresh = Annotated[bool, typer.Option(help="Evaluate again even if this run's result is there.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Processes that score detectors side by side.")]
 SANDBOXES: Final = ("auto", "bubblewrap", "container")
 Sandbox = Annotated[
     str | None,

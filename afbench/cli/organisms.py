@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from afbench.cli import hub, trace, treat
-from afbench.cli.options import AsJson, Plugins
+from afbench.cli.options import AsJson, Cache, Plugins
 
 app = typer.Typer(
     name="organisms",
@@ -22,9 +22,6 @@ app.add_typer(treat.app)
 app.add_typer(trace.app)
 
 Names = Annotated[list[str] | None, typer.Argument(help="Organisms; none is all of them.")]
-Cache = Annotated[
-    Path | None, typer.Option(help="The cache (default: AFBENCH_CACHE or the user's).")
-]
 
 
 @app.command()

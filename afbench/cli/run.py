@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from afbench.cli.options import AsJson, Plugins, Sandbox, Trust
+from afbench.cli.options import AsJson, Cache, Fresh, Jobs, Out, Plugins, Sandbox, Trust
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -66,9 +66,7 @@ def run(
             help="For detectors that can say so: where a score is read (layers, poolings, tokens).",
         ),
     ] = False,
-    jobs: Annotated[
-        int, typer.Option(min=1, help="Processes that score detectors side by side.")
-    ] = 1,
+    jobs: Jobs = 1,
     backend: Annotated[
         str,
         typer.Option(
@@ -115,13 +113,9 @@ def run(
     revision: Annotated[
         str | None, typer.Option(help="The commit of a hub's --model (default: the newest).")
     ] = None,
-    out: Annotated[Path, typer.Option(help="Where runs are written.")] = Path("runs"),
-    cache: Annotated[
-        Path | None, typer.Option(help="The cache (default: AFBENCH_CACHE or the user's).")
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option(help="Evaluate again even if this run's result is there.")
-    ] = False,
+    out: Out = Path("runs"),
+    cache: Cache = None,
+    fresh: Fresh = False,
     sandbox: Sandbox = None,
     trust: Trust = False,
     plugins: Plugins = None,

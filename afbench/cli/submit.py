@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from afbench.cli.options import AsJson, Plugins, Sandbox, Trust
+from afbench.cli.options import AsJson, Cache, Fresh, Jobs, Out, Plugins, Sandbox, Trust
 
 
 def submit(
@@ -43,18 +43,12 @@ def submit(
     robustness: Annotated[
         bool, typer.Option(help="With -o all: score the evading organisms too, in a row apart.")
     ] = True,
-    jobs: Annotated[
-        int, typer.Option(min=1, help="Processes that score detectors side by side.")
-    ] = 1,
+    jobs: Jobs = 1,
     sandbox: Sandbox = None,
     trust: Trust = False,
-    out: Annotated[Path, typer.Option(help="Where runs are written.")] = Path("runs"),
-    cache: Annotated[
-        Path | None, typer.Option(help="The cache (default: AFBENCH_CACHE or the user's).")
-    ] = None,
-    fresh: Annotated[
-        bool, typer.Option(help="Evaluate again even if this run's result is there.")
-    ] = False,
+    out: Out = Path("runs"),
+    cache: Cache = None,
+    fresh: Fresh = False,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:

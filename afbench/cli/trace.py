@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from afbench.cli.options import AsJson, Plugins
+from afbench.cli.options import AsJson, Cache, Plugins
 
 if TYPE_CHECKING:
     from afbench.zoo.trace_record import Trace
@@ -26,9 +26,7 @@ def trace(
     into: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where it goes (default: runs/trace-NAME).")
     ] = None,
-    cache: Annotated[
-        Path | None, typer.Option(help="The cache (default: AFBENCH_CACHE or the user's).")
-    ] = None,
+    cache: Cache = None,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from afbench.cli.options import AsJson, Plugins
+from afbench.cli.options import AsJson, Cache, Plugins
 
 if TYPE_CHECKING:
     from afbench.catalog.discovery import Catalog
@@ -38,9 +38,7 @@ def treat(
         int | None, typer.Option(min=1, help="Training steps (default: by treatment).")
     ] = None,
     scenarios: Annotated[int, typer.Option(min=1, help="Test scenarios, at most.")] = _SCENARIOS,
-    cache: Annotated[
-        Path | None, typer.Option(help="The cache (default: AFBENCH_CACHE or the user's).")
-    ] = None,
+    cache: Cache = None,
     plugins: Plugins = None,
     as_json: AsJson = False,
 ) -> None:

@@ -23,14 +23,13 @@ from typing import IO, Any, Final
 from afbench.errors import SandboxError
 from afbench.sandbox.channel import Channel, widened
 from afbench.sandbox.limits import MAX_MESSAGE, Limits
-from afbench.sandbox.processes import Ending, Piped, Process, Snapshots
+from afbench.sandbox.processes import Ending, Piped, Process, Snapshots, tried
 from afbench.sandbox.protocol import plain
 from afbench.sandbox.view import View, environment
 
 _DETECTORS, _DETECTOR = "/detectors", "/detector"
 # Users that systemd gives to services for a while: files of nobody, processes of nobody.
 _IDENTITIES: Final = range(61_184, 65_520)
-_TRIAL_SECONDS: Final = 30.0
 _PATIENCE: Final = 60.0
 
 
@@ -63,20 +62,8 @@ class Bubblewrap:
         if program() is None:
             return "bubblewrap (bwrap) is not installed"
         nothing = [str(self._view.command[0]), "-I", "-S", "-c", ""]
-        try:
-            done = subprocess.run(
-                [*self.arguments(), "--", *nothing],
-                env={},
-                capture_output=True,
-                text=True,
-                timeout=_TRIAL_SECONDS,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"bubblewrap does not start: {error}"
-        if done.returncode == 0:
-            return None
-        lines = done.stderr.strip().splitlines()
-        return f"bubblewrap does not work: {plain(lines[-1]) if lines else done.returncode}"
+        command = [*self.arguments(), "--", *nothing]
+        return tried(command, "bubblewrap does not start", "bubblewrap does not work", env={})
 
     def start(self) -> None:
         """As `Sandbox.start`."""

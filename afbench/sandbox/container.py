@@ -8,14 +8,12 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
 from afbench import __version__
 from afbench.sandbox.limits import Limits
-from afbench.sandbox.processes import Piped, Process, Snapshots
-from afbench.sandbox.protocol import plain
+from afbench.sandbox.processes import Piped, Process, Snapshots, tried
 from afbench.sandbox.view import environment
 
 PROGRAMS: Final = ("docker", "podman")
@@ -24,7 +22,6 @@ _DETECTOR: Final = "/detector"
 _NOBODY: Final = "65534:65534"
 # What the engine takes before a detector is loaded.
 _ENGINE_BYTES: Final = 1 << 30
-_TRIAL_SECONDS: Final = 30.0
 # Of the host's environment, what a client needs to find its server and its files.
 _CLIENT: Final = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONTEXT", "XDG_RUNTIME_DIR")
 
@@ -57,19 +54,8 @@ class Container:
         found = program()
         if found is None:
             return "neither docker nor podman is installed"
-        try:
-            done = subprocess.run(
-                [found, "image", "inspect", "--format", "{{.Id}}", image()],
-                capture_output=True,
-                text=True,
-                timeout=_TRIAL_SECONDS,
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return f"{found} does not answer: {error}"
-        if done.returncode == 0:
-            return None
-        lines = done.stderr.strip().splitlines()
-        return f"no image '{image()}': {plain(lines[-1]) if lines else done.returncode}"
+        command = [found, "image", "inspect", "--format", "{{.Id}}", image()]
+        return tried(command, f"{found} does not answer", f"no image '{image()}'")
 
     def start(self) -> None:
         """As `Sandbox.start`; there is nothing to be prepared."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from afbench.errors import DetectorError
 from afbench.sandbox.channel import Channel, widened
@@ -25,6 +25,7 @@ from afbench.store import digest_of
 _MAX_FOLDER: Final = GIB
 _MAX_FILES: Final = 10_000
 _PATIENCE: Final = 10.0
+_TRIAL_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,26 @@ class Sandbox(Protocol):
     def close(self) -> None:
         """End everything."""
         ...
+
+
+def tried(command: Sequence[str], silent: str, failed: str, **options: Any) -> str | None:
+    """Why a program cannot be used, found by running it; None if it can.
+
+    Args:
+        silent: how it is said that it does not start or answer.
+        failed: how it is said that it ended with an error, whose last line follows.
+        options: of `subprocess.run`.
+    """
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_TRIAL_SECONDS, **options
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{silent}: {error}"
+    if done.returncode == 0:
+        return None
+    lines = done.stderr.strip().splitlines()
+    return f"{failed}: {plain(lines[-1]) if lines else done.returncode}"
 
 
 class Snapshots:

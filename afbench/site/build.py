@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from afbench.errors import LeaderboardError, StorageError
+from afbench.store import UMASK
 
 MARK: Final = "site.json"
 _KIND: Final = "afbench-site"
@@ -55,7 +56,7 @@ def write_site(out: Path, pages: Iterable[tuple[str, str]]) -> Built:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
         built = _write_all(temporary, out, {**dict(pages), **static_files()})
-        temporary.chmod(0o777 & ~_umask())
+        temporary.chmod(0o777 & ~UMASK)
         _put_in_place(temporary, target)
         temporary = None
     except OSError as error:
@@ -135,9 +136,3 @@ def _written(mark: Path) -> set[str] | None:
         return {str(name) for name in content["files"]}
     except (OSError, ValueError, TypeError, KeyError):
         return None
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
